@@ -1,0 +1,28 @@
+"""spectral-ops: structured neural layers as fast as their compression ratios promise.
+
+`import spectral_ops` registers `torch.ops.spectral.*`. On top: `spectral_ops.nn` (layers), `spectral_ops.transforms`,
+`spectral_ops.ensemble`. `explain(op, *args)` says which kernel a call takes; `use(backend)` forces one.
+"""
+
+from . import op as _op
+from .native import cpu_level, cpu_levels
+from .op import backends, explain, use
+
+_op.register_all()
+
+from . import transforms
+from .functional import dct, idct  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = [
+    "backends",
+    "cpu_level",
+    "cpu_levels",
+    "dct",
+    "ensemble",
+    "explain",
+    "idct",
+    "nn",
+    "transforms",
+    "use",
+]

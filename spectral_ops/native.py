@@ -1,0 +1,118 @@
+"""Finds and loads the native libraries, and remembers why when it cannot.
+
+`torch.ops.spectral_native.<op>` are the C++ entry points. Their schemas are defined here from `table.py`, so they exist
+in every install; the libraries only add kernels. Nothing outside this file and `op.py` calls them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from .table import TABLE
+
+_HERE = Path(__file__).parent
+_LIB = torch.library.Library("spectral_native", "DEF")
+for _row in TABLE.values():
+    _LIB.define(_row.name + _row.native)
+
+
+def build_facts() -> dict:
+    """What the build wrote down: compilers, flags, and why a library is missing. Empty when it was never built."""
+    facts = _HERE / "_build_facts.json"
+    return json.loads(facts.read_text()) if facts.is_file() else {}
+
+
+def _load(stem: str) -> tuple[ctypes.CDLL | None, str | None]:
+    path = _HERE / f"{stem}.so"
+    if not path.is_file():
+        reason = build_facts().get("missing", {}).get(stem)
+        return None, f"{path.name} was not built" + (f": {reason}" if reason else "")
+    try:
+        torch.ops.load_library(path)
+        return ctypes.CDLL(str(path)), None
+    except OSError as error:
+        return None, f"{path.name} did not load: {error}"
+
+
+_cpu, _cpu_reason = _load("libspectral_cpu")
+_cuda, _cuda_reason = _load("libspectral_cuda")
+
+
+def status() -> dict[str, str | None]:
+    """Why each native part is missing; None where it is loaded. Keys: "cpu", "cuda", "host"."""
+    try:
+        importlib.import_module("spectral_ops._host")
+        host = None
+    except ImportError as error:
+        host = str(error)
+    return {"cpu": _cpu_reason, "cuda": _cuda_reason, "host": host}
+
+
+def why_not(device: torch.device) -> str | None:
+    """Why no native kernel can take a tensor on `device`, or None."""
+    if device.type == "cpu":
+        return _cpu_reason
+    if device.type == "cuda":
+        return _cuda_reason or "the CUDA library holds no kernels yet"
+    return f"there is no native library for {device.type} tensors"
+
+
+def signatures() -> dict[str, str]:
+    """The C++ argument types of every registered CPU kernel, as `csrc/signature.h` recorded them."""
+    if _cpu is None:
+        return {}
+    _cpu.spectral_signature_name.restype = _cpu.spectral_signature_types.restype = ctypes.c_char_p
+    return {
+        _cpu.spectral_signature_name(i).decode(): _cpu.spectral_signature_types(i).decode()
+        for i in range(_cpu.spectral_signature_count())
+    }
+
+
+def _level_name(index: int) -> str:
+    assert _cpu is not None
+    _cpu.spectral_cpu_level_name.restype = ctypes.c_char_p
+    return _cpu.spectral_cpu_level_name(index).decode()
+
+
+def _levels() -> dict[str, int]:
+    if _cpu is None:
+        return {}
+    return {_level_name(i): i for i in range(_cpu.spectral_cpu_level_count()) if _cpu.spectral_cpu_level_supported(i)}
+
+
+def cpu_levels() -> tuple[str, ...]:
+    """The SIMD levels of the CPU kernels that this machine can run, best first; empty without the CPU library."""
+    return tuple(_levels())
+
+
+def current_cpu_level() -> str | None:
+    """The SIMD level in use, or None without the CPU library."""
+    return None if _cpu is None else _level_name(_cpu.spectral_cpu_level())
+
+
+@contextlib.contextmanager
+def cpu_level(name: str) -> Iterator[None]:
+    """Run the CPU kernels at one SIMD level: "avx512", "avx2" or "portable".
+
+    The level belongs to the whole process, not to a thread: it is meant for tests and measurements.
+
+    Raises:
+        ValueError: the level is unknown, or this machine or build has it not.
+    """
+    levels = _levels()
+    if _cpu is None or name not in levels:
+        have = ", ".join(levels) or f"none ({_cpu_reason})"
+        raise ValueError(f"cpu_level: name must be one of the levels of this machine, {have}; got {name!r}")
+    before = _cpu.spectral_cpu_level()
+    _cpu.spectral_set_cpu_level(levels[name])
+    try:
+        yield
+    finally:
+        _cpu.spectral_set_cpu_level(before)

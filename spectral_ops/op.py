@@ -1,0 +1,218 @@
+"""Turns the rows of `table.py` into `torch.ops.spectral.*`.
+
+An op's rule module (`spectral_ops/ops/<name>.py`) has
+    check(*args)         raises ValueError (shapes, names) or TypeError (dtypes, devices)
+    empty(*args)         checks, and allocates the results: the fake kernel and the allocator are one
+    reference(*args)     the definition, in differentiable aten ops
+    cpp(args, out)       calls the native entry point on dense arguments
+and, where there is something to say, `backward`, `forward_for_grad`, `cpp_why_not`, `autocast`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import native
+from .autograd import autograd_kernel, flatten, unflatten
+from .table import TABLE, Row
+
+BACKENDS = ("reference", "cpp", "triton")
+_HALF = (torch.bfloat16, torch.float16)
+_LIB = torch.library.Library("spectral", "DEF")
+_forced: ContextVar[str | None] = ContextVar("spectral_ops_backend", default=None)
+_warned: set[str] = set()
+
+
+@contextlib.contextmanager
+def use(backend: str) -> Iterator[None]:
+    """Force one backend for every op called inside, and for the gradients of those calls.
+
+    Args:
+        backend: "reference", "cpp" or "triton".
+
+    Raises:
+        ValueError: no backend has that name.
+        RuntimeError: (from the op) this backend cannot take these arguments; the text is the backend's reason.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"use: backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    token = _forced.set(backend)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def _again() -> Callable[[], contextlib.AbstractContextManager]:
+    """The caller's forced backend, to be forced again in backward (which may run in another thread)."""
+    backend = _forced.get()
+    return contextlib.nullcontext if backend is None else lambda: use(backend)
+
+
+def rule_of(name: str) -> ModuleType:
+    """The rule module of an op of the table."""
+    return importlib.import_module(f"spectral_ops.ops.{name}")
+
+
+def _row(name: str) -> Row:
+    if name not in TABLE:
+        raise ValueError(f"op must be one of {', '.join(TABLE)}, got {name!r}")
+    return TABLE[name]
+
+
+def _complete(name: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """torch drops trailing arguments that equal their defaults: put them back."""
+    defaults = [argument.default_value for argument in getattr(torch.ops.spectral, name).default._schema.arguments]
+    return lambda args: (*args, *defaults[len(args) :])
+
+
+def _why_not(row: Row, backend: str, args: Sequence[Any]) -> str | None:
+    if backend == "reference":
+        return None
+    if backend not in row.backends:
+        return f"{row.name} has no {backend} kernel"
+    tensors, _ = flatten(args)
+    reason = native.why_not(tensors[0].device)
+    if reason is None and any(t.layout != torch.strided for t in tensors):
+        reason = "the native kernels take strided tensors only"
+    why = getattr(rule_of(row.name), f"{backend}_why_not", None)
+    return reason or (why(*args) if why else None)
+
+
+def backends(op: str, *args: Any) -> list[tuple[str, str | None]]:
+    """Each backend of `op` in order of preference, with the reason why it cannot take `args` (None: it can)."""
+    row, args = _row(op), _complete(op)(args)
+    rule_of(op).check(*args)
+    return [(backend, _why_not(row, backend, args)) for backend in row.backends]
+
+
+def explain(op: str, *args: Any) -> str:
+    """Which backend `torch.ops.spectral.<op>(*args)` takes, and why not the others: a line each, the taken one marked.
+
+    >>> print(spectral_ops.explain("dct", torch.randn(4, 8)))  # doctest: +SKIP
+    dct
+    -> cpp
+       reference
+    """
+    rows = backends(op, *args)
+    forced = _forced.get()
+    taken = forced or next(name for name, reason in rows if reason is None)
+    lines = [
+        f"{'->' if name == taken else '  '} {name}" + (f"  (no: {reason})" if reason else "") for name, reason in rows
+    ]
+    if forced and forced not in dict(rows):
+        lines.append(f"-> {forced}  (no: {op} has no {forced} kernel)")
+    return "\n".join([op, *lines])
+
+
+def _pick(row: Row, args: Sequence[Any]) -> str:
+    forced = _forced.get()
+    if forced is not None:
+        reason = _why_not(row, forced, args)
+        if reason:
+            raise RuntimeError(f"{row.name}: backend {forced!r} was asked for, but {reason}")
+        return forced
+    for backend in row.backends:
+        if _why_not(row, backend, args) is None:
+            if backend == "reference":
+                _warn_once(row, args)
+            return backend
+    raise AssertionError(f"{row.name} has no reference")
+
+
+def _warn_once(row: Row, args: Sequence[Any]) -> None:
+    device = flatten(args)[0][0].device
+    if device.type == "cpu" or row.name in _warned:
+        return
+    _warned.add(row.name)
+    reasons = "; ".join(f"{b}: {_why_not(row, b, args)}" for b in row.backends if b != "reference")
+    warnings.warn(
+        f"torch.ops.spectral.{row.name} runs its slow PyTorch reference on {device.type} ({reasons})", stacklevel=3
+    )
+
+
+def _run(row: Row, rule: ModuleType, args: Sequence[Any]) -> Any:
+    out = rule.empty(*args)
+    backend = _pick(row, args)
+    if backend == "reference":
+        return rule.reference(*args)
+    tensors, structure = flatten(args)
+    results, result_structure = flatten(out if isinstance(out, tuple) else [out])
+    if all(result.numel() == 0 for result in results):
+        return out
+    # the kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
+    wide = [_dense(t.float() if t.dtype in _HALF else t) for t in tensors]
+    buffers = [torch.empty_like(r, dtype=torch.float32) if r.dtype in _HALF else r for r in results]
+    filled = unflatten(buffers, result_structure)
+    getattr(rule, backend)(unflatten(wide, structure), filled[0] if len(filled) == 1 else filled)
+    for result, buffer in zip(results, buffers, strict=True):
+        if buffer is not result:
+            result.copy_(buffer)
+    return out
+
+
+def _dense(t: Tensor) -> Tensor:
+    return t.resolve_conj().resolve_neg().contiguous()
+
+
+def _autocast_kernel(row: Row, rule: ModuleType, op: Callable, complete: Callable, device: str) -> Callable:
+    def kernel(*given: Any) -> Any:
+        args = complete(given)
+        dtype = torch.get_autocast_dtype(device)
+        with torch.amp.autocast(device, enabled=False):
+            if row.autocast == "rule":
+                return rule.autocast(args, dtype)
+            tensors, structure = flatten(args)
+            target = torch.float32 if row.autocast == "float32" else dtype
+            return op(*unflatten([lower(t, target) for t in tensors], structure))
+
+    return kernel
+
+
+def lower(t: Any, dtype: torch.dtype) -> Any:
+    """Cast as autocast does: floating tensors other than float64, and nothing else."""
+    if isinstance(t, list | tuple):
+        return [lower(item, dtype) for item in t]
+    castable = isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64
+    return t.to(dtype) if castable else t
+
+
+def _register(row: Row) -> None:
+    rule = rule_of(row.name)
+    _LIB.define(row.name + row.schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout))
+    op = getattr(torch.ops.spectral, row.name).default
+    complete = _complete(row.name)
+
+    def run(*args: Any) -> Any:
+        return _run(row, rule, complete(args))
+
+    def fake(*args: Any) -> Any:
+        return rule.empty(*complete(args))
+
+    def reference(*args: Any) -> Any:
+        args = complete(args)
+        rule.check(*args)
+        return rule.reference(*args)
+
+    _LIB.impl(row.name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"spectral::{row.name}", fake, lib=_LIB)
+    _LIB.impl(row.name, autograd_kernel(op, rule, complete, _again), "Autograd")
+    for key in ("FuncTorchBatched", "Batched"):
+        _LIB.impl(row.name, reference, key)
+    for device in ("cpu", "cuda"):
+        _LIB.impl(row.name, _autocast_kernel(row, rule, op, complete, device), f"Autocast{device.upper()}")
+
+
+def register_all() -> None:
+    """Register every row of the table; called once, when the package is imported."""
+    for row in TABLE.values():
+        _register(row)

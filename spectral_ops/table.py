@@ -1,0 +1,109 @@
+"""The surface of the package: one row per op.
+
+Registration (`op.py`), the native loader (`native.py`), tests, benchmarks and `spectral doctor` all walk this table.
+A schema is spelled here and nowhere else; `tests/test_contract.py` compares the C++ signatures with the `native` column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
+_NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations"
+_DCT = "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One op.
+
+    name: `torch.ops.spectral.<name>`, and the name of its rule module `spectral_ops/ops/<name>.py`.
+    schema: arguments and results, in the language of torch.library.
+    native: the entry point `torch.ops.spectral_native.<name>` of the C++ library: inputs, then the outputs it fills.
+    backends: in order of preference; the first one without a reason against it runs.
+    autocast: "lower": follow the autocast dtype; "float32": stay in float32; "rule": the rule module decides.
+    """
+
+    name: str
+    schema: str
+    native: str
+    backends: tuple[str, ...] = ("cpp", "reference")
+    autocast: str = "lower"
+
+
+_ROWS = (
+    Row("dct", _DCT, "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()", autocast="float32"),
+    Row("dct_adjoint", _DCT, "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()", autocast="float32"),
+    Row(
+        "to_branches",
+        "(Tensor x, Tensor transform) -> Tensor",
+        "(Tensor x, Tensor transform, Tensor(a!) out) -> ()",
+        autocast="float32",
+    ),
+    Row(
+        "from_branches",
+        "(Tensor y, Tensor inverse) -> Tensor",
+        "(Tensor y, Tensor inverse, Tensor(a!) out) -> ()",
+        autocast="float32",
+    ),
+    Row(
+        "branch_linear",
+        "(Tensor x, Tensor weight, Tensor? bias=None, str activation='none') -> Tensor",
+        "(Tensor x, Tensor weight, Tensor? bias, int activation, Tensor(a!) out) -> ()",
+    ),
+    Row(
+        "branch_mlp_backward",
+        f"(Tensor grad_y, Tensor x, {_NETWORK}, bool want_grad_x=True) -> (Tensor, Tensor[], Tensor[])",
+        f"(Tensor grad_y, Tensor x, {_NATIVE_NETWORK}, Tensor(a!)? grad_x, Tensor(b!)[] grad_weights, "
+        "Tensor(c!)[] grad_biases) -> ()",
+    ),
+    Row(
+        "spectral_linear",
+        "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
+        "str output_activation='none') -> Tensor",
+        "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, int activation, Tensor inverse, "
+        "int output_activation, Tensor(a!) out) -> ()",
+        autocast="rule",
+    ),
+    Row(
+        "spectral_mlp",
+        f"(Tensor x, Tensor? transform, {_NETWORK}) -> Tensor",
+        f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor(a!) out) -> ()",
+        autocast="rule",
+    ),
+    Row(
+        "spectral_mlp_cross_entropy",
+        f"(Tensor x, Tensor? transform, {_NETWORK}, Tensor target) -> (Tensor, Tensor)",
+        f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor target, Tensor(a!) losses, Tensor(b!) logits) -> ()",
+        autocast="rule",
+    ),
+    Row(
+        "spectral_mlp_cross_entropy_with_grads",
+        f"(Tensor x, Tensor? transform, {_NETWORK}, Tensor target, bool want_grad_x=True) "
+        "-> (Tensor, Tensor, Tensor, Tensor[], Tensor[])",
+        f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor target, Tensor(a!) losses, Tensor(b!) logits, "
+        "Tensor(c!)? grad_x, Tensor(d!)[] grad_weights, Tensor(e!)[] grad_biases) -> ()",
+        autocast="rule",
+    ),
+    Row(
+        "branch_ensemble",
+        "(Tensor logits, Tensor weights, str space='probabilities') -> Tensor",
+        "(Tensor logits, Tensor weights, bool softmax, Tensor(a!) out) -> ()",
+        autocast="float32",
+    ),
+    Row(
+        "branch_ensemble_backward",
+        "(Tensor grad_y, Tensor logits, Tensor weights, str space='probabilities') -> (Tensor, Tensor)",
+        "(Tensor grad_y, Tensor logits, Tensor weights, bool softmax, Tensor(a!) grad_logits, "
+        "Tensor(b!) grad_weights) -> ()",
+        autocast="float32",
+    ),
+    Row(
+        "spectral_ensemble",
+        f"(Tensor x, Tensor? transform, {_NETWORK}, Tensor branch_weights, str space='probabilities') -> Tensor",
+        f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, Tensor(a!) out) -> ()",
+        autocast="rule",
+    ),
+)
+
+TABLE: dict[str, Row] = {row.name: row for row in _ROWS}
