@@ -1,0 +1,35 @@
+"""The elementwise activations of real branches: their definition in PyTorch and their number in the native kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .checks import ACTIVATIONS
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": torch.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def apply(name: str, x: Tensor) -> Tensor:
+    """The activation `name` of x, elementwise."""
+    return _FUNCTIONS[name](x)
+
+
+def code(name: str) -> int:
+    """The activation's number in `csrc/cpu/kernels.h`."""
+    return ACTIVATIONS.index(name)
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in the dtype in which the ops accumulate: half becomes float32, the rest stays."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

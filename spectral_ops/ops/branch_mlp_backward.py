@@ -1,0 +1,118 @@
+"""branch_mlp_backward: the gradients of a chain of branch layers, recomputing what the forward pass did not keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .activations import apply, code, wide
+
+
+def check(
+    grad_y: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    want_grad_x: bool = True,
+) -> None:
+    op = "branch_mlp_backward"
+    q, n, i = checks.branches(op, x, None)
+    o = checks.layers(op, q, i, weights, biases, activations)
+    ok = grad_y.dim() == 3 and grad_y.shape[0] == q and grad_y.shape[1] == n and grad_y.shape[2] == o
+    checks.shape(op, "grad_y", grad_y, f"(Q, N, O) with Q = {q}, N = {n} and O = {o}", ok)
+    checks.real(op, x=x, grad_y=grad_y, weights=weights, biases=biases)
+
+
+def empty(
+    grad_y: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    want_grad_x: bool = True,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    check(grad_y, x, weights, biases, activations, want_grad_x)
+    grad_x = x.new_empty(x.shape if want_grad_x else (0,))
+    return grad_x, [w.new_empty(w.shape) for w in weights], [b.new_empty(b.shape) for b in biases if b is not None]
+
+
+def reference(
+    grad_y: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    want_grad_x: bool = True,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The vector-Jacobian product of `spectral_mlp(x, None, weights, biases, activations)`.
+
+    With z_j = h_(j-1) w_j^T + b_j and h_j = act_j(z_j), from the last layer to the first:
+    d = grad h_j * act_j'(z_j), grad w_j = d^T h_(j-1), grad b_j = sum_n d, grad h_(j-1) = d w_j.
+
+    Args:
+        grad_y: (Q, N, O). x: (Q, N, I). weights, biases, activations: as in `spectral_mlp`.
+        want_grad_x: when False the first result is empty, and its GEMM is saved.
+
+    Returns: grad x (Q, N, I), the gradients of the weights, and of the biases that are not None.
+    Raises: ValueError for shapes and names, TypeError for dtypes and devices.
+    Accuracy: as a chain of GEMMs, `tests/test_backends.py`. Gradient: to every tensor, by differentiating this form.
+    Deterministic: bitwise, for any number of threads (weight gradients are summed over fixed blocks of samples).
+    """
+    hs, slopes = [wide(x)], []
+    for w, b, a in zip(weights, biases, activations, strict=True):
+        z = hs[-1] @ wide(w).mT
+        z = z if b is None else z + wide(b).unsqueeze(1)
+        hs.append(apply(a, z))
+        slopes.append(slope(a, z, hs[-1]))
+    grad = wide(grad_y)
+    grad_weights, grad_biases = [], []
+    for j in reversed(range(len(weights))):
+        grad = grad if slopes[j] is None else grad * slopes[j]
+        grad_weights.append((grad.mT @ hs[j]).to(x.dtype).contiguous())
+        if biases[j] is not None:
+            grad_biases.append(grad.sum(1).to(x.dtype))
+        grad = grad @ wide(weights[j]) if j or want_grad_x else grad
+    grad_x = grad.to(x.dtype).contiguous() if want_grad_x else x.new_empty(0)
+    return grad_x, grad_weights[::-1], grad_biases[::-1]
+
+
+def slope(activation: str, z: Tensor, h: Tensor) -> Tensor | None:
+    """The derivative of the activation where its argument is z and its value h; None for the identity."""
+    if activation == "none":
+        return None
+    if activation == "relu":
+        # through z, not a constant mask: NaN must come back as NaN
+        return (h > 0).to(z.dtype)
+    if activation == "tanh":
+        return 1 - h * h
+    if activation == "sigmoid":
+        return h * (1 - h)
+    if activation == "silu":
+        s = torch.sigmoid(z)
+        return s * (1 + z * (1 - s))
+    cdf = 0.5 * (1 + torch.erf(z * 2**-0.5))
+    return cdf + z * torch.exp(-0.5 * z * z) * (2 * torch.pi) ** -0.5
+
+
+def cpp_why_not(
+    grad_y: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    want_grad_x: bool = True,
+) -> str | None:
+    return checks.too_wide(x.shape[2], *(w.shape[1] for w in weights))
+
+
+def cpp(args: list[Any], out: list[Any]) -> None:
+    grad_y, x, weights, biases, activations, want_grad_x = args
+    grad_x, grad_weights, grad_biases = out
+    codes = [code(a) for a in activations]
+    torch.ops.spectral_native.branch_mlp_backward(
+        grad_y, x, weights, biases, codes, grad_x if want_grad_x else None, grad_weights, grad_biases
+    )

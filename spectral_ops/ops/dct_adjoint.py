@@ -1,0 +1,59 @@
+"""dct_adjoint: the transpose of `dct` as a linear map, which is its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import dct
+from .dct import cpp_why_not
+
+__all__ = ["backward", "check", "cpp", "cpp_why_not", "empty", "reference"]
+
+
+def check(
+    x: Tensor,
+    type: int = 2,
+    dim: int = -1,
+    norm: str = "backward",
+    inverse: bool = False,
+    orthogonalize: bool = False,
+) -> None:
+    dct.check(x, type, dim, norm, inverse, orthogonalize, op="dct_adjoint")
+
+
+def empty(
+    x: Tensor,
+    type: int = 2,
+    dim: int = -1,
+    norm: str = "backward",
+    inverse: bool = False,
+    orthogonalize: bool = False,
+) -> Tensor:
+    check(x, type, dim, norm, inverse, orthogonalize)
+    return x.new_empty(x.shape)
+
+
+def reference(
+    x: Tensor,
+    type: int = 2,
+    dim: int = -1,
+    norm: str = "backward",
+    inverse: bool = False,
+    orthogonalize: bool = False,
+) -> Tensor:
+    """<dct(u), x> = <u, dct_adjoint(x)> for every u: a DCT of the other type with its first value scaled.
+
+    Args, Returns, Raises, Accuracy: as `dct`. Gradient: `dct`. Deterministic: bitwise.
+    """
+    return dct.transform(x, dim, dct.factors(x.shape[dim], type, norm, inverse, orthogonalize, adjoint=True))
+
+
+def cpp(args: list[Any], out: Tensor) -> None:
+    dct.native(args, out, adjoint=True)
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
+    return [torch.ops.spectral.dct(grads[0], *args[1:]), *[None] * 5]

@@ -1,0 +1,91 @@
+"""spectral_ensemble: transform, every branch, softmax and weighting in one kernel: the inference of a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..op import lower
+from . import branch_ensemble, checks, spectral_mlp
+from .activations import code
+
+
+def check(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    branch_weights: Tensor,
+    space: str = "probabilities",
+) -> tuple[int, int]:
+    op = "spectral_ensemble"
+    q, n, o = spectral_mlp.check(x, transform, weights, biases, activations, op)
+    ok = branch_weights.dim() == 1 and branch_weights.shape[0] == q
+    checks.shape(op, "branch_weights", branch_weights, f"(Q',) with Q' = {q} as in weights", ok)
+    checks.space(op, space)
+    checks.real(op, x=x, branch_weights=branch_weights)
+    return n, o
+
+
+def empty(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    branch_weights: Tensor,
+    space: str = "probabilities",
+) -> Tensor:
+    return x.new_empty(check(x, transform, weights, biases, activations, branch_weights, space))
+
+
+def reference(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    branch_weights: Tensor,
+    space: str = "probabilities",
+) -> Tensor:
+    """`branch_ensemble(spectral_mlp(x, ...), branch_weights, space)` without the logits in memory (eq. 11-18).
+
+    Args: as in `spectral_mlp` and `branch_ensemble`; branch_weights: (Q',).
+    Returns: (N, C), contiguous, dtype of x (half accumulates in float32).
+    Raises: ValueError for shapes and names, TypeError for dtypes and devices.
+    Accuracy: as the composition, `tests/test_backends.py`.
+    Gradient: to every tensor, any order (the logits are computed again). Deterministic: bitwise.
+    Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (11)-(18).
+    """
+    logits = spectral_mlp.network(x, transform, weights, biases, activations)
+    return branch_ensemble.mixture(logits, branch_weights, space).to(x.dtype).contiguous()
+
+
+def cpp_why_not(x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any) -> str | None:
+    return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
+
+
+def cpp(args: list[Any], out: Tensor) -> None:
+    x, transform, weights, biases, activations, branch_weights, space = args
+    codes = [code(a) for a in activations]
+    torch.ops.spectral_native.spectral_ensemble(
+        x, transform, weights, biases, codes, branch_weights, space == "probabilities", out
+    )
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
+    *net, branch_weights, space = args
+    logits = torch.ops.spectral.spectral_mlp(*net)
+    grad_logits, grad_branch_weights = torch.ops.spectral.branch_ensemble_backward(
+        grads[0], logits, branch_weights, space
+    )
+    return [*spectral_mlp.network_gradients(net, grad_logits, needs), grad_branch_weights, None]
+
+
+def autocast(args: list[Any], dtype: torch.dtype) -> Tensor:
+    x, transform, weights, biases, activations, branch_weights, space = args
+    net = [*spectral_mlp.lowered_branches(x, transform, dtype), *lower([weights, biases], dtype), activations]
+    return torch.ops.spectral.spectral_ensemble(*net, lower(branch_weights, dtype), space)

@@ -1,0 +1,133 @@
+"""spectral_linear: transform, one layer of every branch, inverse transform, in one kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..op import lower
+from . import checks
+from .activations import apply, code, wide
+from .branch_linear import layer
+from .branch_mlp_backward import slope
+from .spectral_mlp import input_gradients
+from .to_branches import transform_gradient
+
+
+def check(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    output_activation: str = "none",
+) -> None:
+    op = "spectral_linear"
+    q, _, i = checks.branches(op, x, transform)
+    ok = weight.dim() == 3 and weight.shape[0] == q and weight.shape[2] == i
+    checks.shape(op, "weight", weight, f"(Q', O, I) with Q' = {q} as in transform and I = {i} as in x", ok)
+    if bias is not None:
+        ok = bias.dim() == 2 and bias.shape[0] == q and bias.shape[1] == weight.shape[1]
+        checks.shape(op, "bias", bias, f"(Q', O) with Q' = {q} and O = {weight.shape[1]} as in weight", ok)
+    must = f"(Q, Q') with Q = {x.shape[2]} as in x and Q' = {q} as in transform"
+    checks.matrix(op, "inverse", inverse, must, columns=q, rows=x.shape[2])
+    checks.activation(op, "activation", activation)
+    checks.activation(op, "output_activation", output_activation)
+    checks.real(op, x=x, transform=transform, weight=weight, bias=bias, inverse=inverse)
+
+
+def empty(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    output_activation: str = "none",
+) -> Tensor:
+    check(x, transform, weight, bias, activation, inverse, output_activation)
+    return x.new_empty(x.shape[0], weight.shape[1], inverse.shape[0])
+
+
+def reference(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    output_activation: str = "none",
+) -> Tensor:
+    """y = output_activation(inverse . activation(weight . (transform . x) + bias)): eq. (8) with (10).
+
+    The products with transform and inverse run along the tube dimension; weight and bias act in each branch. With
+    activation "none" and an output activation it is the layer of the tNN (Newman et al. 2018).
+
+    Args:
+        x: (N, I, Q), real floating point. transform: (Q', Q). weight: (Q', O, I). bias: (Q', O) or None.
+        activation: in the spectral domain. inverse: (Q, Q'). output_activation: in the original domain.
+
+    Returns: (N, O, Q), contiguous, dtype of x (half accumulates in float32).
+    Raises: ValueError for shapes and names, TypeError for dtypes and devices.
+    Accuracy: no worse than twice the composition of its three stages, `tests/test_backends.py`.
+    Gradient: to every tensor, any order. Deterministic: bitwise, for any number of threads.
+    Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (8), (10).
+    """
+    h = layer((wide(x) @ wide(transform).mT).permute(2, 0, 1), weight, bias, activation)
+    return apply(output_activation, h.permute(1, 2, 0) @ wide(inverse).mT).to(x.dtype).contiguous()
+
+
+def cpp_why_not(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    output_activation: str = "none",
+) -> str | None:
+    i, o = x.shape[1], weight.shape[1]
+    return checks.too_wide(i, o) or checks.too_large((i + o) * (x.shape[2] + transform.shape[0]))
+
+
+def cpp(args: list[Any], out: Tensor) -> None:
+    x, transform, weight, bias, activation, inverse, output_activation = args
+    torch.ops.spectral_native.spectral_linear(
+        x, transform, weight, bias, code(activation), inverse, code(output_activation), out
+    )
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
+    x, transform, weight, bias, activation, inverse, output_activation = args
+    ops = torch.ops.spectral
+    grad = grads[0]
+    branches = ops.to_branches(x, transform)
+    h = None
+    if output_activation != "none" or needs[5]:
+        h = ops.branch_linear(branches, weight, bias, activation)
+    if output_activation != "none":
+        z = ops.from_branches(h, inverse)
+        grad = grad * slope(output_activation, z, apply(output_activation, z))
+    grad_h = ops.to_branches(grad, inverse.mT)
+    grad_branches, (grad_weight,), grad_biases = ops.branch_mlp_backward(
+        grad_h, branches, [weight], [bias], [activation], needs[0] or needs[1]
+    )
+    return [
+        *input_gradients(x, transform, grad_branches, needs),
+        grad_weight,
+        grad_biases[0] if grad_biases else None,
+        None,
+        transform_gradient(h, grad).mT if needs[5] else None,
+        None,
+    ]
+
+
+def autocast(args: list[Any], dtype: torch.dtype) -> Tensor:
+    x, transform, weight, bias, activation, inverse, output_activation = args
+    ops = torch.ops.spectral
+    branches = ops.to_branches(lower(x, torch.float32), lower(transform, torch.float32))
+    h = ops.branch_linear(lower(branches, dtype), lower(weight, dtype), lower(bias, dtype), activation)
+    return apply(output_activation, ops.from_branches(lower(h, torch.float32), lower(inverse, torch.float32)))

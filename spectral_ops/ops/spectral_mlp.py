@@ -1,0 +1,124 @@
+"""spectral_mlp: a whole network of Q independent branches, transform included, in one kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..op import lower
+from . import checks, to_branches
+from .activations import code, wide
+from .branch_linear import layer
+
+
+def check(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    op: str = "spectral_mlp",
+) -> tuple[int, int, int]:
+    """Checks the network for `op`; returns (Q', N, O) of its logits."""
+    q, n, i = checks.branches(op, x, transform)
+    o = checks.layers(op, q, i, weights, biases, activations)
+    checks.real(op, x=x, transform=transform, weights=weights, biases=biases)
+    return q, n, o
+
+
+def empty(
+    x: Tensor, transform: Tensor | None, weights: list[Tensor], biases: list[Tensor | None], activations: list[str]
+) -> Tensor:
+    return x.new_empty(check(x, transform, weights, biases, activations))
+
+
+def reference(
+    x: Tensor, transform: Tensor | None, weights: list[Tensor], biases: list[Tensor | None], activations: list[str]
+) -> Tensor:
+    """h_0 = the transform of x along Q; h_j = act_j(h_(j-1) w_j^T + b_j) in each branch; returns the last h.
+
+    The transforms between the layers of eq. (8) cancel, because the activation acts in the spectral domain (eq. 10).
+    Low tubal rank (eq. 13-16) is the same op: a layer is two weights, (Q', R, I) with bias None and activation "none",
+    then (Q', O, R).
+
+    Args:
+        x: (N, I, Q), real floating point; with transform None already in branches, (Q', N, I).
+        transform: (Q', Q) or None.
+        weights: one (Q', O, I) a matrix. biases: one (Q', O) or None a matrix. activations: one name a matrix.
+
+    Returns: logits (Q', N, O), contiguous, dtype of x (half accumulates, and keeps h_j, in float32).
+    Raises: ValueError for shapes and names, TypeError for dtypes and devices.
+    Accuracy: no worse than twice the composition of branch_linear, `tests/test_backends.py`.
+    Gradient: to every tensor, any order. Deterministic: bitwise, for any number of threads.
+    Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (11)-(17).
+    """
+    return network(x, transform, weights, biases, activations).to(x.dtype).contiguous()
+
+
+def network(
+    x: Tensor, transform: Tensor | None, weights: list[Tensor], biases: list[Tensor | None], activations: list[str]
+) -> Tensor:
+    """The logits without the final rounding, in the accumulation dtype."""
+    h = wide(x) if transform is None else (wide(x) @ wide(transform).mT).permute(2, 0, 1)
+    for w, b, a in zip(weights, biases, activations, strict=True):
+        h = layer(h, w, b, a)
+    return h
+
+
+def cpp_why_not(
+    x: Tensor, transform: Tensor | None, weights: list[Tensor], biases: list[Tensor | None], activations: list[str]
+) -> str | None:
+    i = x.shape[2] if transform is None else x.shape[1]
+    reason = checks.too_wide(i, *(w.shape[1] for w in weights))
+    if transform is not None:
+        reason = reason or checks.too_large(i * (x.shape[2] + transform.shape[0]))
+    return reason
+
+
+def cpp(args: list[Any], out: Tensor) -> None:
+    x, transform, weights, biases, activations = args
+    torch.ops.spectral_native.spectral_mlp(x, transform, weights, biases, [code(a) for a in activations], out)
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
+    return network_gradients(args, grads[0], needs)
+
+
+def network_gradients(args: list[Any], grad_logits: Tensor, needs: list[Any]) -> list[Any]:
+    """Gradients of (x, transform, weights, biases, activations), None where not needed."""
+    x, transform, weights, biases, activations = args
+    branches = x if transform is None else torch.ops.spectral.to_branches(x, transform)
+    want_grad_x = needs[0] or bool(needs[1])
+    grad_branches, grad_weights, grad_biases = torch.ops.spectral.branch_mlp_backward(
+        grad_logits, branches, weights, biases, activations, want_grad_x
+    )
+    return [*input_gradients(x, transform, grad_branches, needs), grad_weights, spread(grad_biases, biases), None]
+
+
+def input_gradients(x: Tensor, transform: Tensor | None, grad_branches: Tensor, needs: list[Any]) -> list[Any]:
+    """Gradients of x and transform from the gradient of the branches' input, (Q', N, I)."""
+    if transform is None:
+        return [grad_branches if needs[0] else None, None]
+    return [
+        torch.ops.spectral.from_branches(grad_branches, transform.mT) if needs[0] else None,
+        to_branches.transform_gradient(grad_branches, x) if needs[1] else None,
+    ]
+
+
+def spread(grad_biases: list[Tensor], biases: list[Tensor | None]) -> list[Tensor | None]:
+    """Gradients of the biases that exist, at the places of `biases`."""
+    rest = iter(grad_biases)
+    return [None if b is None else next(rest) for b in biases]
+
+
+def autocast(args: list[Any], dtype: torch.dtype) -> Tensor:
+    return torch.ops.spectral.spectral_mlp(*lowered_branches(args[0], args[1], dtype), *lower(args[2:], dtype))
+
+
+def lowered_branches(x: Tensor, transform: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, None]:
+    """Under autocast the transform stays in float32, and what the GEMMs read is lowered: (branches, no transform)."""
+    if transform is not None:
+        x = torch.ops.spectral.to_branches(lower(x, torch.float32), lower(transform, torch.float32))
+    return lower(x, dtype), None

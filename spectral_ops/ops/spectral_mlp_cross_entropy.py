@@ -1,0 +1,125 @@
+"""spectral_mlp_cross_entropy: a network of branches that learn alone, and each branch's own loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..op import lower
+from . import checks, spectral_mlp
+from .activations import code, wide
+
+OP = "spectral_mlp_cross_entropy"
+
+
+def check(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    target: Tensor,
+    op: str = OP,
+) -> tuple[int, int, int]:
+    """Checks the arguments for `op`; returns (Q', N, C)."""
+    q, n, c = spectral_mlp.check(x, transform, weights, biases, activations, op)
+    if target.dtype != torch.int64:
+        raise TypeError(f"{op}: target must be int64, got {target.dtype}")
+    if target.device != x.device:
+        raise TypeError(f"{op}: target must be on {x.device} as x, got {target.device}")
+    checks.shape(op, "target", target, f"(N,) with N = {n} as in x", target.dim() == 1 and target.shape[0] == n)
+    return q, n, c
+
+
+def empty(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    target: Tensor,
+) -> tuple[Tensor, Tensor]:
+    q, n, c = check(x, transform, weights, biases, activations, target)
+    return x.new_empty(q, dtype=loss_dtype(x)), x.new_empty(q, n, c)
+
+
+def loss_dtype(x: Tensor) -> torch.dtype:
+    """A mean loss is not rounded to half: float32, or float64 for float64."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def reference(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    target: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """losses[q] = mean_n -log softmax(logits[q, n])[target[n]] of logits = spectral_mlp(x, ...).
+
+    When a gradient is wanted, the kernel computes it in the same pass (`spectral_mlp_cross_entropy_with_grads`).
+
+    Args: as in `spectral_mlp`; target: (N,) int64, classes 0 .. C - 1.
+    Returns: losses (Q',), float32 for half inputs; logits (Q', N, C), dtype of x.
+    Raises: ValueError for shapes and names, TypeError for dtypes and devices, RuntimeError for a class out of range.
+    Accuracy: `tests/test_backends.py`. Gradient: to every floating tensor, through losses and logits, any order.
+    Deterministic: bitwise, for any number of threads (losses are summed over fixed blocks of samples).
+    Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (11)-(17); each branch's own loss: MATHS, Ensembles.
+    """
+    logits = spectral_mlp.network(x, transform, weights, biases, activations)
+    return branch_losses(logits, target).to(loss_dtype(x)), logits.to(x.dtype).contiguous()
+
+
+def branch_losses(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of each branch, (Q,). A class out of range raises (nothing is ignored silently)."""
+    index = target.view(1, -1, 1).expand(logits.shape[0], -1, 1)
+    return -torch.log_softmax(logits, -1).gather(-1, index).squeeze(-1).mean(-1)
+
+
+def cpp_why_not(x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any) -> str | None:
+    return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
+
+
+def cpp(args: list[Any], out: list[Tensor]) -> None:
+    x, transform, weights, biases, activations, target = args
+    codes = [code(a) for a in activations]
+    torch.ops.spectral_native.spectral_mlp_cross_entropy(x, transform, weights, biases, codes, target, *out)
+
+
+def forward_for_grad(args: list[Any], needs: list[Any]) -> tuple[tuple[Tensor, Tensor], list[Any]]:
+    want_grad_x = bool(needs[0] or needs[1])
+    losses, logits, *grads = torch.ops.spectral.spectral_mlp_cross_entropy_with_grads(*args, want_grad_x)
+    return (losses, logits), grads
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Any]) -> list[Any]:
+    *net, target = args
+    x, transform, weights, biases, activations = net
+    grad_losses, grad_logits = grads
+    if grad_logits is None and not torch.is_grad_enabled():
+        scale = grad_losses.to(x.dtype)[:, None, None]
+        grad_branches, grad_weights, grad_biases = kept
+        return [
+            *spectral_mlp.input_gradients(x, transform, grad_branches * scale if needs[0] or needs[1] else None, needs),
+            [g * scale for g in grad_weights],
+            spectral_mlp.spread([g * scale[:, 0] for g in grad_biases], biases),
+            None,
+            None,
+        ]
+    # the logits' own gradient, or a second derivative: the fused gradients do not serve, compute again
+    if grad_losses is not None:
+        logits = torch.ops.spectral.spectral_mlp(*net)
+        p = torch.softmax(wide(logits), -1)
+        hot = torch.nn.functional.one_hot(target, logits.shape[-1]).to(p.dtype)
+        from_losses = ((p - hot) * (grad_losses / max(logits.shape[1], 1))[:, None, None]).to(x.dtype)
+        grad_logits = from_losses if grad_logits is None else grad_logits + from_losses
+    return [*spectral_mlp.network_gradients(net, grad_logits, needs), None]
+
+
+def autocast(args: list[Any], dtype: torch.dtype) -> Any:
+    x, transform, weights, biases, activations, target = args
+    net = [*spectral_mlp.lowered_branches(x, transform, dtype), *lower([weights, biases], dtype), activations]
+    return torch.ops.spectral.spectral_mlp_cross_entropy(*net, target)

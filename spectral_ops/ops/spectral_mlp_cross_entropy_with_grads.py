@@ -1,0 +1,96 @@
+"""spectral_mlp_cross_entropy_with_grads: losses, logits and each branch's gradients in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import branch_mlp_backward, spectral_mlp
+from . import spectral_mlp_cross_entropy as loss_op
+from .activations import code, wide
+
+OP = "spectral_mlp_cross_entropy_with_grads"
+
+
+def check(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    target: Tensor,
+    want_grad_x: bool = True,
+) -> tuple[int, int, int]:
+    return loss_op.check(x, transform, weights, biases, activations, target, OP)
+
+
+def empty(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    target: Tensor,
+    want_grad_x: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+    q, n, c = check(x, transform, weights, biases, activations, target)
+    return (
+        x.new_empty(q, dtype=loss_op.loss_dtype(x)),
+        x.new_empty(q, n, c),
+        x.new_empty((q, n, weights[0].shape[2]) if want_grad_x else (0,)),
+        [w.new_empty(w.shape) for w in weights],
+        [b.new_empty(b.shape) for b in biases if b is not None],
+    )
+
+
+def reference(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    activations: list[str],
+    target: Tensor,
+    want_grad_x: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """`spectral_mlp_cross_entropy` and, for each branch, the gradient of its own loss.
+
+    Returns: losses (Q',); logits (Q', N, C); the gradient of the branches' input (Q', N, I) (empty unless want_grad_x);
+        the gradients of the weights, and of the biases that are not None: entry q is d losses[q] / d weight[q].
+    Args, Raises, Accuracy, Source: as `spectral_mlp_cross_entropy`. Gradient: by differentiating this form.
+    """
+    branches = wide(x) if transform is None else (wide(x) @ wide(transform).mT).permute(2, 0, 1)
+    logits = spectral_mlp.network(branches, None, weights, biases, activations)
+    losses = loss_op.branch_losses(logits, target)
+    hot = torch.nn.functional.one_hot(target, logits.shape[-1]).to(logits.dtype)
+    grad_logits = (torch.softmax(logits, -1) - hot) / max(logits.shape[1], 1)
+    wide_weights, wide_biases = [wide(w) for w in weights], [None if b is None else wide(b) for b in biases]
+    grad_x, grad_weights, grad_biases = branch_mlp_backward.reference(
+        grad_logits, branches, wide_weights, wide_biases, activations, want_grad_x
+    )
+    return (
+        losses.to(loss_op.loss_dtype(x)),
+        logits.to(x.dtype).contiguous(),
+        grad_x.to(x.dtype),
+        [g.to(x.dtype) for g in grad_weights],
+        [g.to(x.dtype) for g in grad_biases],
+    )
+
+
+def cpp_why_not(x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any) -> str | None:
+    return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
+
+
+def cpp(args: list[Any], out: list[Any]) -> None:
+    x, transform, weights, biases, activations, target, want_grad_x = args
+    losses, logits, grad_x, grad_weights, grad_biases = out
+    codes = [code(a) for a in activations]
+    torch.ops.spectral_native.spectral_mlp_cross_entropy_with_grads(
+        x, transform, weights, biases, codes, target, losses, logits, grad_x if want_grad_x else None, grad_weights,
+        grad_biases,
+    )  # fmt: skip
+
+
+def autocast(args: list[Any], dtype: torch.dtype) -> Any:
+    return torch.ops.spectral.spectral_mlp_cross_entropy_with_grads(*args)
