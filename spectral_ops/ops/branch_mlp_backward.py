@@ -62,16 +62,16 @@ def reference(
     Accuracy: as a chain of GEMMs, `tests/test_backends.py`. Gradient: to every tensor, by differentiating this form.
     Deterministic: bitwise, for any number of threads (weight gradients are summed over fixed blocks of samples).
     """
-    hs, slopes = [wide(x)], []
+    hs, zs = [wide(x)], []
     for w, b, a in zip(weights, biases, activations, strict=True):
         z = hs[-1] @ wide(w).mT
         z = z if b is None else z + wide(b).unsqueeze(1)
         hs.append(apply(a, z))
-        slopes.append(slope(a, z, hs[-1]))
+        zs.append(z)
     grad = wide(grad_y)
     grad_weights, grad_biases = [], []
     for j in reversed(range(len(weights))):
-        grad = grad if slopes[j] is None else grad * slopes[j]
+        grad = through(activations[j], grad, zs[j], hs[j + 1])
         grad_weights.append((grad.mT @ hs[j]).to(x.dtype).contiguous())
         if biases[j] is not None:
             grad_biases.append(grad.sum(1).to(x.dtype))
@@ -80,22 +80,21 @@ def reference(
     return grad_x, grad_weights[::-1], grad_biases[::-1]
 
 
-def slope(activation: str, z: Tensor, h: Tensor) -> Tensor | None:
-    """The derivative of the activation where its argument is z and its value h; None for the identity."""
+def through(activation: str, grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
+    """grad * activation'(z), where h = activation(z)."""
     if activation == "none":
-        return None
-    if activation == "relu":
-        # through z, not a constant mask: NaN must come back as NaN
-        return (h > 0).to(z.dtype)
+        return grad
+    if activation == "relu":  # as in aten: closed where h <= 0, so that NaN passes
+        return torch.where(h <= 0, torch.zeros_like(grad), grad)
     if activation == "tanh":
-        return 1 - h * h
+        return grad * (1 - h * h)
     if activation == "sigmoid":
-        return h * (1 - h)
+        return grad * (h * (1 - h))
     if activation == "silu":
         s = torch.sigmoid(z)
-        return s * (1 + z * (1 - s))
+        return grad * (s * (1 + z * (1 - s)))
     cdf = 0.5 * (1 + torch.erf(z * 2**-0.5))
-    return cdf + z * torch.exp(-0.5 * z * z) * (2 * torch.pi) ** -0.5
+    return grad * (cdf + z * torch.exp(-0.5 * z * z) * (2 * torch.pi) ** -0.5)
 
 
 def cpp_why_not(

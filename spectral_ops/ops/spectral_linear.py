@@ -11,7 +11,7 @@ from ..op import lower
 from . import checks
 from .activations import apply, code, wide
 from .branch_linear import layer
-from .branch_mlp_backward import slope
+from .branch_mlp_backward import through
 from .spectral_mlp import input_gradients
 from .to_branches import transform_gradient
 
@@ -110,7 +110,7 @@ def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
         h = ops.branch_linear(branches, weight, bias, activation)
     if output_activation != "none":
         z = ops.from_branches(h, inverse)
-        grad = grad * slope(output_activation, z, apply(output_activation, z))
+        grad = through(output_activation, grad, z, apply(output_activation, z))
     grad_h = ops.to_branches(grad, inverse.mT)
     grad_branches, (grad_weight,), grad_biases = ops.branch_mlp_backward(
         grad_h, branches, [weight], [bias], [activation], needs[0] or needs[1]

@@ -1,0 +1,76 @@
+// Runs the gradient kernel over (branch, block of samples) and adds the blocks in order.
+#pragma once
+#include "drive.h"
+
+namespace spectral {
+
+// `net` lacks layers, blocks and sums; losses (Q',) or null. Blocks depend on the sizes alone: the same bits for any
+// number of threads. About 32 items are enough to keep a machine busy, and a block is long enough to pay for its
+// partial sums.
+template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const Tensors& grad_weights,
+                                const Tensors& grad_biases, T* losses) {
+  constexpr int64_t kItems = 32, kShortest = 256, kTiles = 32;
+  const int64_t wanted = ceil_div(kItems, std::max<int64_t>(net.branches, 1));
+  const int64_t shared = ceil_div(net.samples, std::max<int64_t>(wanted, 1));
+  net.block = std::max(kShortest, ceil_div(shared, kTiles) * kTiles);
+  net.blocks = std::max<int64_t>(ceil_div(net.samples, net.block), 1);  // without samples one empty block writes zeros
+  net.layers = chain.layers();
+  net.depth = chain.depth();
+  net.widest = chain.widest();
+
+  const bool direct = net.blocks == 1;
+  int64_t bytes = CallMemory::bytes_for<double>(net.blocks * net.branches);
+  for (int64_t j = 0; j < net.depth && !direct; ++j) {
+    const Layer<T>& layer = net.layers[j];
+    bytes += CallMemory::bytes_for<T>(net.blocks * net.branches * layer.out * layer.in) +
+             CallMemory::bytes_for<T>(net.blocks * net.branches * layer.out);
+  }
+  // not CallMemory: that slot holds the packed weights
+  std::unique_ptr<char[]> memory(new char[bytes + 64]);
+  char* next = memory.get() + (64 - reinterpret_cast<uintptr_t>(memory.get()) % 64) % 64;
+  const auto take = [&]<class V>(V*& pointer, int64_t values) {
+    pointer = reinterpret_cast<V*>(next);
+    next += CallMemory::bytes_for<V>(values);
+  };
+  double* loss_sums;
+  take(loss_sums, net.blocks * net.branches);
+  net.losses = losses ? loss_sums : nullptr;
+  std::vector<T*> weight_sums(net.depth), bias_sums(net.depth), weights(net.depth), biases(net.depth);
+  for (int64_t j = 0, b = 0; j < net.depth; ++j) {
+    const Layer<T>& layer = net.layers[j];
+    weights[j] = out<T>(grad_weights[j]);
+    biases[j] = layer.bias ? out<T>(grad_biases[b++]) : nullptr;
+    if (direct) {
+      weight_sums[j] = weights[j];
+      bias_sums[j] = biases[j];
+    } else {
+      take(weight_sums[j], net.blocks * net.branches * layer.out * layer.in);
+      take(bias_sums[j], net.blocks * net.branches * layer.out);
+    }
+  }
+  net.weight_sums = weight_sums.data();
+  net.bias_sums = bias_sums.data();
+  parallel_for(0, net.blocks * net.branches, grain(3 * net.block * chain.operations()),
+               [&](int64_t begin, int64_t end) { kernels<T>().gradients(net, begin, end); });
+
+  const auto add_blocks = [&](const T* sums, int64_t values, T* total, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) total[i] = sums[i];
+    for (int64_t block = 1; block < net.blocks; ++block)
+      for (int64_t i = begin; i < end; ++i) total[i] += sums[block * values + i];
+  };
+  if (!direct)
+    parallel_for(0, net.branches, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t j = 0; j < net.depth; ++j) {
+        const int64_t size = net.layers[j].out * net.layers[j].in, out = net.layers[j].out;
+        add_blocks(weight_sums[j], net.branches * size, weights[j], begin * size, end * size);
+        if (biases[j]) add_blocks(bias_sums[j], net.branches * out, biases[j], begin * out, end * out);
+      }
+    });
+  for (int64_t q = 0; losses && q < net.branches; ++q) {
+    double total = 0;
+    for (int64_t block = 0; block < net.blocks; ++block) total += loss_sums[block * net.branches + q];
+    losses[q] = T(total / double(net.samples));
+  }
+}
+
+}  // namespace spectral

@@ -1,0 +1,162 @@
+// From tensors to the arguments of the kernels in kernels.h: packed weights, tube matrices, work items.
+#pragma once
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <optional>
+#include <vector>
+
+#include "../torch.h"
+#include "kernels.h"
+
+namespace spectral {
+
+using Tensors = std::vector<Tensor>;
+using OptionalTensors = std::vector<std::optional<Tensor>>;
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Work memory of one call: from the thread's arena when small, and given back when large.
+class CallMemory {
+ public:
+  explicit CallMemory(int64_t bytes) {
+    constexpr int64_t kKeep = 32 << 20;
+    if (bytes > kKeep) {
+      large_.reset(std::aligned_alloc(64, ceil_div(bytes, 64) * 64));
+      if (!large_) throw std::bad_alloc();
+    }
+    next_ = static_cast<char*>(large_ ? large_.get() : scratch(Slot::call, bytes));
+  }
+  // `bytes_for` says what `take` will need in all.
+  template <class T> static int64_t bytes_for(int64_t values) { return ceil_div(values * int64_t(sizeof(T)), 64) * 64; }
+  template <class T> T* take(int64_t values) {
+    T* taken = reinterpret_cast<T*>(next_);
+    next_ += bytes_for<T>(values);
+    return taken;
+  }
+
+ private:
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  std::unique_ptr<void, Free> large_;
+  char* next_;
+};
+
+// A tube matrix packed for the kernels. The symmetry of a DCT is found in the numbers: nobody has to declare it.
+template <class T> struct PackedTube {
+  std::vector<T> values;
+  TubeMatrix<T> matrix;
+
+  explicit PackedTube(const Tensor& t) { pack(in<T>(t), t.size(0), t.size(1)); }
+
+  const TubeMatrix<T>* operator&() const { return &matrix; }
+
+ private:
+  using Kind = typename TubeMatrix<T>::Kind;
+
+  void pack(const T* m, int64_t rows, int64_t columns) {
+    const auto at = [&](int64_t p, int64_t q) { return m[p * columns + q]; };
+    const auto analysis = [&] {
+      for (int64_t p = 0; p < rows; ++p)
+        for (int64_t q = 0; q < columns / 2; ++q)
+          if (at(p, columns - 1 - q) != (p % 2 ? -at(p, q) : at(p, q))) return false;
+      for (int64_t p = 1; columns % 2 && p < rows; p += 2)
+        if (at(p, columns / 2) != 0) return false;
+      return columns > 3;
+    };
+    const auto synthesis = [&] {
+      for (int64_t p = 0; p < rows / 2; ++p)
+        for (int64_t q = 0; q < columns; ++q)
+          if (at(rows - 1 - p, q) != (q % 2 ? -at(p, q) : at(p, q))) return false;
+      for (int64_t q = 1; rows % 2 && q < columns; q += 2)
+        if (at(rows / 2, q) != 0) return false;
+      return rows > 3;
+    };
+    values.resize(std::max<int64_t>(rows * columns, 1));
+    T* next = values.data();
+    // the rows first, first + step, ... below `row_end` and columns likewise, column by column
+    const auto take = [&](int64_t row, int64_t row_end, int64_t row_step, int64_t column, int64_t column_end,
+                          int64_t column_step) {
+      const T* start = next;
+      for (int64_t q = column; q < column_end; q += column_step)
+        for (int64_t p = row; p < row_end; p += row_step) *next++ = at(p, q);
+      return start;
+    };
+    if (analysis()) {
+      const T* even = take(0, rows, 2, 0, ceil_div(columns, 2), 1);
+      matrix = {Kind::analysis, rows, columns, nullptr, even, take(1, rows, 2, 0, columns / 2, 1)};
+    } else if (synthesis()) {
+      const T* even = take(0, ceil_div(rows, 2), 1, 0, columns, 2);
+      matrix = {Kind::synthesis, rows, columns, nullptr, even, take(0, rows / 2, 1, 1, columns, 2)};
+    } else {
+      matrix = {Kind::dense, rows, columns, take(0, rows, 1, 0, columns, 1), nullptr, nullptr};
+    }
+  }
+};
+
+template <class T> std::optional<PackedTube<T>> pack_tube(const std::optional<Tensor>& t) {
+  return t ? std::optional<PackedTube<T>>(*t) : std::nullopt;
+}
+
+// The layers of a network with their weights packed.
+template <class T> class Chain {
+ public:
+  Chain(const Tensors& weights, const OptionalTensors& biases, const std::vector<int64_t>& activations)
+      : memory_(CallMemory::bytes_for<T>(count(weights))) {
+    T* packed = memory_.take<T>(count(weights));
+    for (size_t j = 0; j < weights.size(); ++j) {
+      const int64_t out = weights[j].size(1), in = weights[j].size(2);
+      layers_.push_back(
+          {spectral::in<T>(weights[j]), spectral::in<T>(biases[j]), packed, in, out, Activation(activations[j])});
+      packed += weights[j].numel();
+      branches_ = weights[j].size(0);
+      widest_ = std::max({widest_, in, out});
+      operations_ += 2 * in * out;
+    }
+    const int64_t largest = std::max<int64_t>(operations_ / std::max<int64_t>(depth(), 1), 1);
+    parallel_for(0, depth() * branches_, std::max<int64_t>(1, 16384 / largest), [&](int64_t begin, int64_t end) {
+      kernels<T>().pack(layers_.data(), depth(), branches_, begin, end);
+    });
+  }
+  Chain(const Chain&) = delete;
+
+  const Layer<T>* layers() const { return layers_.data(); }
+  int64_t depth() const { return layers_.size(); }
+  int64_t widest() const { return widest_; }
+  int64_t operations() const { return operations_; }  // of one sample in one branch
+
+ private:
+  static int64_t count(const Tensors& weights) {
+    int64_t values = 0;
+    for (const Tensor& w : weights) values += w.numel();
+    return values;
+  }
+  CallMemory memory_;
+  std::vector<Layer<T>> layers_;
+  int64_t branches_ = 0, widest_ = 0, operations_ = 0;
+};
+
+// How many items a thread should take at least, so that a thread's share is worth waking it (about 2 us of arithmetic).
+inline int64_t grain(int64_t operations_of_item) {
+  return std::max<int64_t>(1, 200000 / std::max<int64_t>(operations_of_item, 1));
+}
+
+// Runs the network kernel. Small batches are split over the branches too, where each branch writes its own output.
+template <class T> void run(Network<T> net, int64_t layer_operations) {
+  const int64_t tiles = ceil_div(net.samples, kernels<T>().tile), threads = num_threads();
+  int64_t operations = net.branches * layer_operations;
+  if (net.transform) operations += 2 * net.in * net.transform->rows * net.transform->columns;
+  if (net.inverse) operations += 2 * net.out * net.inverse->rows * net.inverse->columns;
+  net.ranges = 1;
+  if (!net.inverse && !net.branch_weights) {
+    const int64_t wanted = net.transform ? (tiles < threads || tiles % threads ? threads : 1) : 4 * threads;
+    net.ranges =
+        std::clamp<int64_t>(ceil_div(wanted, std::max<int64_t>(tiles, 1)), 1, std::max<int64_t>(net.branches, 1));
+  }
+  parallel_for(0, tiles * net.ranges, grain(kernels<T>().tile * operations / net.ranges),
+               [&](int64_t begin, int64_t end) { kernels<T>().network(net, begin, end); });
+}
+
+}  // namespace spectral

@@ -1,0 +1,101 @@
+// What the op entry points (csrc/cpu/*.cpp, compiled once) and the SIMD kernels (csrc/cpu/simd/*.cpp, compiled per
+// level) say to each other. Torch-free, and free of standard library templates: an inline function of the standard
+// library that one level emitted with AVX-512 must never be the copy that the linker keeps for all.
+#pragma once
+#include <cstdint>
+
+namespace spectral {
+
+// The order is that of ACTIVATIONS in spectral_ops/ops/checks.py.
+enum class Activation : int64_t { none, relu, gelu, silu, tanh, sigmoid };
+
+// One layer of every branch. `transposed` is (Q, I, O), packed by `pack` for the tile kernels.
+template <class T> struct Layer {
+  const T* weight;  // (Q, O, I)
+  const T* bias;    // (Q, O) or null
+  T* transposed;
+  int64_t in, out;
+  Activation activation;
+};
+
+// A matrix along the tube, (rows, columns), packed column by column. Where its rows are even and odd by turns, as those
+// of a DCT-II (analysis), or its columns are (synthesis), `even` and `odd` hold its halves and cost half the
+// operations.
+template <class T> struct TubeMatrix {
+  enum class Kind { dense, analysis, synthesis };
+  Kind kind;
+  int64_t rows, columns;
+  const T *dense, *even, *odd;
+};
+
+// From x through the layers to y, sample tile by sample tile. Work item: (tile, range of branches).
+template <class T> struct Network {
+  int64_t samples, branches, in, out, widest;
+  const T* x;                      // tubes (N, I, Q) with a transform, branches (Q', N, I) without
+  const TubeMatrix<T>* transform;  // or null
+  const Layer<T>* layers;
+  int64_t depth;
+  T* y;                          // mixture (N, O) with branch weights, tubes (N, O, Q) with an inverse, else (Q', N, O)
+  const TubeMatrix<T>* inverse;  // or null
+  Activation output_activation;  // after the inverse
+  const T* branch_weights;       // or null
+  bool softmax;                  // the mixture is of probabilities
+  int64_t ranges;                // 1 with an inverse or a mixture
+};
+
+// Gradients of a chain of layers. Work item: (branch, block of samples); each writes its own partial sums, ordered
+// later.
+template <class T> struct Gradients {
+  int64_t samples, branches, widest;
+  const T* x;  // (Q', N, I)
+  const Layer<T>* layers;
+  int64_t depth;
+  const T* grad_y;        // (Q', N, O), or null with a target
+  const int64_t* target;  // (N,), or null: cross-entropy gives the gradient
+  T* logits;              // (Q', N, O), with a target
+  double* losses;         // (blocks, Q'): sums over the block, with a target
+  T* grad_x;              // (Q', N, I) or null
+  T* const* weight_sums;  // per layer (blocks, Q', O, I)
+  T* const* bias_sums;    // per layer (blocks, Q', O), or null
+  int64_t block, blocks;  // samples in a block
+};
+
+// A transform of x seen as (outer, n, inner).
+template <class T> struct Tubes {
+  int64_t outer, inner;
+  const T* x;
+  T* y;
+  const TubeMatrix<T>* matrix;
+};
+
+template <class T> struct Ensemble {
+  int64_t branches, samples, classes;
+  const T *logits, *weights;
+  bool softmax;
+  T* y;             // (N, C)
+  const T* grad_y;  // (N, C), in the backward pass
+  T* grad_logits;   // (Q, N, C)
+  double* scores;   // (blocks, Q): sums over the block's samples
+  int64_t block;
+};
+
+// One level's kernels: each works on the items [begin, end).
+template <class T> struct Kernels {
+  int64_t tile;  // samples in a tile
+  void (*pack)(const Layer<T>* layers, int64_t depth, int64_t branches, int64_t begin, int64_t end);
+  void (*network)(const Network<T>&, int64_t begin, int64_t end);
+  void (*gradients)(const Gradients<T>&, int64_t begin, int64_t end);
+  void (*tubes)(const Tubes<T>&, int64_t begin, int64_t end);
+  void (*ensemble)(const Ensemble<T>&, int64_t begin, int64_t end);
+  void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);
+};
+
+// The kernels of the level in use.
+template <class T> const Kernels<T>& kernels();
+
+// Memory of the calling thread, 64-byte aligned, kept for the next call; two slots, because a thread that starts a
+// parallel region also works in it.
+enum class Slot { call, item };
+void* scratch(Slot slot, int64_t bytes);
+
+}  // namespace spectral

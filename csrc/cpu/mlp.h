@@ -1,0 +1,27 @@
+// The arguments that all network ops share, as a Network that lacks only its sink.
+#pragma once
+#include "drive.h"
+
+namespace spectral {
+
+template <class T> struct Mlp {
+  Chain<T> chain;
+  std::optional<PackedTube<T>> tube;
+  Network<T> net{};
+
+  Mlp(const Tensor& x, const std::optional<Tensor>& transform, const Tensors& weights, const OptionalTensors& biases,
+      const std::vector<int64_t>& activations)
+      : chain(weights, biases, activations), tube(pack_tube<T>(transform)) {
+    net.samples = transform ? x.size(0) : x.size(1);
+    net.branches = weights[0].size(0);
+    net.in = weights[0].size(2);
+    net.out = weights.back().size(1);
+    net.widest = chain.widest();
+    net.x = in<T>(x);
+    net.transform = tube ? &*tube : nullptr;
+    net.layers = chain.layers();
+    net.depth = chain.depth();
+  }
+};
+
+}  // namespace spectral

@@ -1,0 +1,40 @@
+#include "cross_entropy.h"
+#include "descend.h"
+#include "mlp.h"
+
+namespace spectral {
+
+// The training step of branches that learn alone: losses, logits and gradients in one pass over the samples.
+void spectral_mlp_cross_entropy_with_grads(const Tensor& x, std::optional<Tensor> transform, Tensors weights,
+                                           OptionalTensors biases, std::vector<int64_t> activations,
+                                           const Tensor& target, const Tensor& losses, const Tensor& logits,
+                                           std::optional<Tensor> grad_x, Tensors grad_weights, Tensors grad_biases) {
+  visit_real(x.scalar_type(), "spectral_mlp_cross_entropy_with_grads", [&](auto zero) {
+    using T = decltype(zero);
+    Mlp<T> mlp(x, transform, weights, biases, activations);
+    std::unique_ptr<T[]> branches;  // the transformed input, where there is a transform
+    Gradients<T> net{};
+    net.x = in<T>(x);
+    if (transform) {
+      branches.reset(new T[mlp.net.branches * mlp.net.samples * mlp.net.in]);
+      Network<T> analysis = mlp.net;
+      analysis.depth = 0;
+      analysis.out = analysis.in;
+      analysis.y = branches.get();
+      run(analysis, 0);
+      net.x = branches.get();
+    }
+    net.samples = mlp.net.samples;
+    net.branches = mlp.net.branches;
+    net.target = checked_target(target, mlp.net.out);
+    net.logits = out<T>(logits);
+    net.grad_x = out<T>(grad_x);
+    descend<T>(net, mlp.chain, grad_weights, grad_biases, out<T>(losses));
+  });
+}
+
+STABLE_TORCH_LIBRARY_IMPL(spectral_native, CPU, m) {
+  SPECTRAL_OP(m, spectral_mlp_cross_entropy_with_grads, &spectral_mlp_cross_entropy_with_grads);
+}
+
+}  // namespace spectral

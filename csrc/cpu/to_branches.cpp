@@ -1,0 +1,23 @@
+#include "drive.h"
+
+namespace spectral {
+
+// x (N, I, Q), transform (Q', Q) -> out (Q', N, I)
+void to_branches(const Tensor& x, const Tensor& transform, const Tensor& y) {
+  visit_real(x.scalar_type(), "to_branches", [&](auto zero) {
+    using T = decltype(zero);
+    const PackedTube<T> tube(transform);
+    Network<T> net{};
+    net.samples = x.size(0);
+    net.branches = transform.size(0);
+    net.in = net.out = net.widest = x.size(1);
+    net.x = in<T>(x);
+    net.transform = &tube;
+    net.y = out<T>(y);
+    run(net, 0);
+  });
+}
+
+STABLE_TORCH_LIBRARY_IMPL(spectral_native, CPU, m) { SPECTRAL_OP(m, to_branches, &to_branches); }
+
+}  // namespace spectral
