@@ -33,8 +33,8 @@ template <class T> T* out(const Tensor& t) { return static_cast<T*>(t.mutable_da
 template <class T> const T* in(const std::optional<Tensor>& t) { return t ? in<T>(*t) : nullptr; }
 template <class T> T* out(const std::optional<Tensor>& t) { return t ? out<T>(*t) : nullptr; }
 
-// f(first, last) over pieces of [begin, end), on torch's threads. What f throws arrives in Python as a RuntimeError, but
-// without its text: a C interface lies between.
+// f(first, last) over pieces of [begin, end), on torch's threads. What f throws arrives in Python as a RuntimeError,
+// but without its text: a C interface lies between.
 template <class F> void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& f) {
   if (begin < end) torch::stable::parallel_for(begin, end, grain, f);
 }

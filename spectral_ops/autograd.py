@@ -10,15 +10,17 @@ The private names of torch that this needs are in this file only; `tests/test_co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 below_autograd = torch._C._AutoDispatchBelowAutograd
+_PLAIN_VALUES = (type(None), str, int, bool, float)
+_ORDINARY = (Tensor, torch.nn.Parameter)
 _HOLE = object()  # stands where a tensor was taken out
 
 
@@ -30,138 +32,174 @@ def transforming() -> bool:
 def flatten(values: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
     """Take the tensors out of arguments or results; what is left tells `unflatten` where they were."""
     tensors: list[Tensor] = []
-
-    def strip(value: Any) -> Any:
-        if isinstance(value, Tensor):
+    structure: list[Any] = []
+    for value in values:
+        if type(value) in _PLAIN_VALUES:
+            structure.append(value)
+        elif isinstance(value, list | tuple):
+            items, inner = flatten(value)
+            tensors += items
+            structure.append(inner)
+        else:
             tensors.append(value)
-            return _HOLE
-        return [strip(item) for item in value] if isinstance(value, list | tuple) else value
-
-    return tensors, [strip(value) for value in values]
+            structure.append(_HOLE)
+    return tensors, structure
 
 
-def unflatten(tensors: Sequence[Any], structure: list[Any]) -> list[Any]:
+def tensors_of(args: Sequence[Any]) -> list[Tensor]:
+    """The tensors of `flatten(args)`, without the structure."""
+    tensors: list[Tensor] = []
+    for value in args:
+        if type(value) in _PLAIN_VALUES:
+            continue
+        if isinstance(value, list | tuple):
+            tensors += [t for t in value if type(t) not in _PLAIN_VALUES]
+        else:
+            tensors.append(value)
+    return tensors
+
+
+def ordinary(tensors: Sequence[Tensor]) -> bool:
+    """Whether all are plain tensors on the CPU or a GPU, outside any dispatch mode.
+
+    They need no second trip through the dispatcher, where boxing lists of tensors again costs as much as a small kernel.
+    """
+    if torch._C._len_torch_dispatch_stack():
+        return False
+    for t in tensors:
+        if type(t) not in _ORDINARY or not (t.is_cpu or t.is_cuda):
+            return False
+    return True
+
+
+def want_grad(tensors: Sequence[Tensor]) -> bool:
+    """Whether a gradient is wanted of a call with these arguments."""
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if t.requires_grad:
+                return True
+    return False
+
+
+def unflatten(tensors: Iterable[Any], structure: list[Any]) -> list[Any]:
     """Put `tensors` back where `flatten` took them out."""
     rest = iter(tensors)
-
-    def fill(value: Any) -> Any:
+    values: list[Any] = []
+    for value in structure:
         if value is _HOLE:
-            return next(rest)
-        return [fill(item) for item in value] if isinstance(value, list) else value
+            values.append(next(rest))
+        elif type(value) is list:
+            values.append([next(rest) if item is _HOLE else item for item in value])
+        else:
+            values.append(value)
+    return values
 
-    return [fill(value) for value in structure]
 
-
-def differentiate_reference(rule: ModuleType, args: Sequence[Any], grads: Sequence[Any], needs: list[Any]) -> list[Any]:
-    """Gradients of `rule.reference` at `args`, in the structure of `args` (None where not needed)."""
+def differentiate_reference(rule: ModuleType, args: Sequence[Any], grads: Sequence[Any]) -> list[Any]:
+    """Gradients of `rule.reference` at `args`, in the structure of `args` (None where not wanted)."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         tensors, structure = flatten(args)
-        wanted = wanted_tensors(needs)
         # an alias per argument: the same tensor given twice must not collect its gradient twice
-        tensors = [t.view_as(t) if want else t.detach() for t, want in zip(tensors, wanted, strict=True)]
-        results = rule.reference(*unflatten(tensors, structure))
+        aliases = [t.view_as(t) if t.requires_grad else t for t in tensors]
+        results = rule.reference(*unflatten(aliases, structure))
         outputs, _ = flatten(results if isinstance(results, list | tuple) else [results])
         pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
-        inputs = [t for t, want in zip(tensors, wanted, strict=True) if want]
-        if pairs:
-            found = torch.autograd.grad(
-                [o for o, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True, create_graph=create_graph
-            )
-        else:
-            found = [None] * len(inputs)
+        inputs = [t for t in aliases if t.requires_grad]
+        found = torch.autograd.grad(
+            [o for o, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True, create_graph=create_graph
+        )
     rest = iter(found)
-    return unflatten([next(rest) if want else None for want in wanted], structure)
+    return unflatten([next(rest) if t.requires_grad else None for t in aliases], structure)
 
 
-def wanted_tensors(needs: list[Any]) -> list[bool]:
-    """The flags of a `needs` structure in order (None marks an argument that is no tensor)."""
-    flat: list[bool] = []
-    for need in needs:
-        flat += [n for n in (need if isinstance(need, list) else [need]) if n is not None]
-    return flat
+class _Call:
+    """What a call is besides its tensors."""
+
+    def __init__(self, op: Op, args: Sequence[Any], structure: list[Any], direct: bool) -> None:
+        self.op, self.structure, self.direct = op, structure, direct
+        self.again = op.backend_again()
+        self.args: Sequence[Any] | None = args  # until forward has run
+        self.results: list[Any] = []
 
 
 class _Differentiable(torch.autograd.Function):
     """Forward: the op below autograd. Backward: the rule's. Only tensors travel through autograd, one by one."""
 
     @staticmethod
-    def forward(ctx: Any, spec: _Spec, *tensors: Tensor) -> Any:
-        args = unflatten(tensors, spec.structure)
-        ctx.spec, ctx.extra = spec, None
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:
+        args, call.args = call.args, None
+        ctx.call, ctx.inputs = call, len(tensors)
         ctx.set_materialize_grads(False)
-        needs = _needs(ctx.needs_input_grad[1:], spec.structure)
+        rule = call.op.rule
         with below_autograd():
-            if hasattr(spec.rule, "forward_for_grad"):
-                results, extra = spec.rule.forward_for_grad(args, needs)
+            if hasattr(rule, "forward_for_grad"):
+                needs = unflatten(ctx.needs_input_grad[1:], call.structure)
+                results, extra = rule.forward_for_grad(args, needs, call.direct)
             else:
-                results, extra = spec.op(*args), []
-        outputs, spec.results = flatten(results if isinstance(results, list | tuple) else [results])
-        extra, ctx.extra = flatten(extra)
-        ctx.save_for_backward(*tensors, *extra)
-        ctx.inputs = len(tensors)
+                results, extra = (call.op.run if call.direct else call.op.below)(*args), []
+        outputs, call.results = flatten(results if isinstance(results, list | tuple) else [results])
+        kept, ctx.extra = flatten(extra)
+        ctx.save_for_backward(*tensors, *kept)
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        spec = ctx.spec
+        call, rule = ctx.call, ctx.call.op.rule
+        if all(g is None for g in grads):
+            return (None, *[None] * ctx.inputs)
         saved = ctx.saved_tensors
-        args = unflatten(saved[: ctx.inputs], spec.structure)
-        needs = _needs(ctx.needs_input_grad[1:], spec.structure)
-        with spec.backend():
-            if all(g is None for g in grads):
-                return (None, *[None] * ctx.inputs)
-            if not hasattr(spec.rule, "backward"):
-                found = differentiate_reference(spec.rule, args, grads, needs)
+        args = unflatten(saved[: ctx.inputs], call.structure)
+        needs = unflatten(ctx.needs_input_grad[1:], call.structure)
+        with call.again():
+            if not hasattr(rule, "backward"):
+                found = differentiate_reference(rule, args, grads)
+            elif ctx.extra:
+                found = rule.backward(args, grads, needs, unflatten(saved[ctx.inputs :], ctx.extra))
             else:
-                extra = unflatten(saved[ctx.inputs :], ctx.extra)
-                found = spec.rule.backward(args, grads, needs, *([extra] if extra else []))
+                found = rule.backward(args, grads, needs)
         flat: list[Tensor | None] = []
-        for value, gap in zip(found, spec.structure, strict=True):
+        for value, gap in zip(found, call.structure, strict=True):
             if gap is _HOLE:
                 flat.append(value)
-            elif isinstance(gap, list) and _HOLE in gap:
+            elif type(gap) is list and _HOLE in gap:
                 flat += [v for v, g in zip(value, gap, strict=True) if g is _HOLE]
         return (None, *flat)
 
 
-class _Spec:
-    """What a call is besides its tensors."""
-
-    def __init__(self, op: Callable, rule: ModuleType, structure: list[Any], backend: Callable) -> None:
-        self.op, self.rule, self.structure, self.backend = op, rule, structure, backend
-        self.results: list[Any] = []
+# Function.apply without its look at every argument for torch.func wrappers: none is active where this is called
+_apply = super(torch.autograd.Function, _Differentiable).apply
 
 
-def _needs(flags: Sequence[bool], structure: list[Any]) -> list[Any]:
-    """`needs_input_grad` in the structure of the arguments; None where the argument is no tensor."""
-    rest = iter(flags)
+class Op(Protocol):
+    """What this file needs to know of an op.
 
-    def fill(value: Any) -> Any:
-        if value is _HOLE:
-            return next(rest)
-        return [fill(item) for item in value] if isinstance(value, list) else None
-
-    return [fill(value) for value in structure]
-
-
-def autograd_kernel(op: Callable, rule: ModuleType, complete: Callable, forced: Callable) -> Callable:
-    """The kernel of `op` at torch's Autograd key.
-
-    complete: fills in the schema's defaults. forced: gives a context that repeats the caller's `use(...)` in backward.
+    rule: its rule module. run: what it does below autograd. below: the same, through the dispatcher. complete: fills in
+    the schema's defaults. backend_again: gives a context that repeats the caller's `use(...)` in backward.
     """
 
+    rule: ModuleType
+    run: Callable
+    below: Callable
+    complete: Callable
+    backend_again: Callable
+
+
+def autograd_kernel(op: Op) -> Callable:
+    """The kernel of `op` at torch's Autograd key."""
+
     def kernel(*given: Any) -> Any:
-        args = complete(given)
+        args = op.complete(given)
         if transforming():
-            rule.check(*args)
-            return rule.reference(*args)
-        tensors, structure = flatten(args)
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            spec = _Spec(op, rule, structure, forced())
-            outputs = unflatten(_Differentiable.apply(spec, *tensors), spec.results)
+            op.rule.check(*args)
+            return op.rule.reference(*args)
+        tensors = tensors_of(args)
+        direct = ordinary(tensors)
+        if want_grad(tensors):
+            call = _Call(op, args, flatten(args)[1], direct)
+            outputs = unflatten(_apply(call, *tensors), call.results)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
         with below_autograd():
-            return op(*args)
+            return op.run(*args) if direct else op.below(*args)
 
     return kernel

@@ -11,6 +11,7 @@ and, where there is something to say, `backward`, `forward_for_grad`, `cpp_why_n
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from . import native
-from .autograd import autograd_kernel, flatten, unflatten
+from .autograd import autograd_kernel, flatten, tensors_of, unflatten
 from .table import TABLE, Row
 
 BACKENDS = ("reference", "cpp", "triton")
@@ -58,6 +59,7 @@ def _again() -> Callable[[], contextlib.AbstractContextManager]:
     return contextlib.nullcontext if backend is None else lambda: use(backend)
 
 
+@functools.cache
 def rule_of(name: str) -> ModuleType:
     """The rule module of an op of the table."""
     return importlib.import_module(f"spectral_ops.ops.{name}")
@@ -75,24 +77,27 @@ def _complete(name: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     return lambda args: (*args, *defaults[len(args) :])
 
 
-def _why_not(row: Row, backend: str, args: Sequence[Any]) -> str | None:
+def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tensor]) -> str | None:
     if backend == "reference":
         return None
     if backend not in row.backends:
         return f"{row.name} has no {backend} kernel"
-    tensors, _ = flatten(args)
     reason = native.why_not(tensors[0].device)
-    if reason is None and any(t.layout != torch.strided for t in tensors):
-        reason = "the native kernels take strided tensors only"
+    if reason:
+        return reason
+    for t in tensors:
+        if t.layout is not torch.strided:
+            return "the native kernels take strided tensors only"
     why = getattr(rule_of(row.name), f"{backend}_why_not", None)
-    return reason or (why(*args) if why else None)
+    return why(*args) if why else None
 
 
 def backends(op: str, *args: Any) -> list[tuple[str, str | None]]:
     """Each backend of `op` in order of preference, with the reason why it cannot take `args` (None: it can)."""
     row, args = _row(op), _complete(op)(args)
     rule_of(op).check(*args)
-    return [(backend, _why_not(row, backend, args)) for backend in row.backends]
+    tensors, _ = flatten(args)
+    return [(backend, _why_not(row, backend, args, tensors)) for backend in row.backends]
 
 
 def explain(op: str, *args: Any) -> str:
@@ -114,66 +119,75 @@ def explain(op: str, *args: Any) -> str:
     return "\n".join([op, *lines])
 
 
-def _pick(row: Row, args: Sequence[Any]) -> str:
+def _pick(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> str:
     forced = _forced.get()
     if forced is not None:
-        reason = _why_not(row, forced, args)
+        reason = _why_not(row, forced, args, tensors)
         if reason:
             raise RuntimeError(f"{row.name}: backend {forced!r} was asked for, but {reason}")
         return forced
     for backend in row.backends:
-        if _why_not(row, backend, args) is None:
-            if backend == "reference":
-                _warn_once(row, args)
+        if _why_not(row, backend, args, tensors) is None:
+            if backend == "reference" and tensors[0].device.type != "cpu":
+                _warn_once(row, args, tensors)
             return backend
     raise AssertionError(f"{row.name} has no reference")
 
 
-def _warn_once(row: Row, args: Sequence[Any]) -> None:
-    device = flatten(args)[0][0].device
-    if device.type == "cpu" or row.name in _warned:
+def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None:
+    if row.name in _warned:
         return
     _warned.add(row.name)
-    reasons = "; ".join(f"{b}: {_why_not(row, b, args)}" for b in row.backends if b != "reference")
+    reasons = "; ".join(f"{b}: {_why_not(row, b, args, tensors)}" for b in row.backends if b != "reference")
     warnings.warn(
-        f"torch.ops.spectral.{row.name} runs its slow PyTorch reference on {device.type} ({reasons})", stacklevel=3
+        f"torch.ops.spectral.{row.name} runs its slow PyTorch reference on {tensors[0].device.type} ({reasons})",
+        stacklevel=3,
     )
 
 
 def _run(row: Row, rule: ModuleType, args: Sequence[Any]) -> Any:
     out = rule.empty(*args)
-    backend = _pick(row, args)
+    tensors = tensors_of(args)
+    backend = _pick(row, args, tensors)
     if backend == "reference":
         return rule.reference(*args)
-    tensors, structure = flatten(args)
+    kernel = getattr(rule, backend)
     results, result_structure = flatten(out if isinstance(out, tuple) else [out])
-    if all(result.numel() == 0 for result in results):
+    if not any(result.numel() for result in results):
         return out
+    if _all_native(tensors):
+        kernel(args, out)
+        return out
+    _, structure = flatten(args)
     # the kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
-    wide = [_dense(t.float() if t.dtype in _HALF else t) for t in tensors]
+    dense = [(t.float() if t.dtype in _HALF else t).resolve_neg().contiguous() for t in tensors]
     buffers = [torch.empty_like(r, dtype=torch.float32) if r.dtype in _HALF else r for r in results]
     filled = unflatten(buffers, result_structure)
-    getattr(rule, backend)(unflatten(wide, structure), filled[0] if len(filled) == 1 else filled)
+    kernel(unflatten(dense, structure), filled if isinstance(out, tuple) else filled[0])
     for result, buffer in zip(results, buffers, strict=True):
         if buffer is not result:
             result.copy_(buffer)
     return out
 
 
-def _dense(t: Tensor) -> Tensor:
-    return t.resolve_conj().resolve_neg().contiguous()
+def _all_native(tensors: Sequence[Tensor]) -> bool:
+    """Whether a kernel can read all of them as they are."""
+    for t in tensors:
+        if t.dtype in _HALF or not t.is_contiguous() or t.is_neg():
+            return False
+    return True
 
 
-def _autocast_kernel(row: Row, rule: ModuleType, op: Callable, complete: Callable, device: str) -> Callable:
+def _autocast_kernel(op: _Op, device: str) -> Callable:
     def kernel(*given: Any) -> Any:
-        args = complete(given)
+        args = op.complete(given)
         dtype = torch.get_autocast_dtype(device)
         with torch.amp.autocast(device, enabled=False):
-            if row.autocast == "rule":
-                return rule.autocast(args, dtype)
+            if op.row.autocast == "rule":
+                return op.rule.autocast(args, dtype)
             tensors, structure = flatten(args)
-            target = torch.float32 if row.autocast == "float32" else dtype
-            return op(*unflatten([lower(t, target) for t in tensors], structure))
+            target = torch.float32 if op.row.autocast == "float32" else dtype
+            return op.below(*unflatten([lower(t, target) for t in tensors], structure))
 
     return kernel
 
@@ -186,30 +200,47 @@ def lower(t: Any, dtype: torch.dtype) -> Any:
     return t.to(dtype) if castable else t
 
 
+class _Op:
+    """An op with its table row and rule module; see `autograd.Op`."""
+
+    def __init__(self, row: Row) -> None:
+        self.row, self.rule = row, rule_of(row.name)
+        self.below = getattr(torch.ops.spectral, row.name).default
+        self.complete = _complete(row.name)
+        self.backend_again = _again
+
+    def run(self, *args: Any) -> Any:
+        """Check, allocate, pick a backend, compute: what the op does below autograd."""
+        return _run(self.row, self.rule, self.complete(args))
+
+    def fake(self, *args: Any) -> Any:
+        return self.rule.empty(*self.complete(args))
+
+    def reference(self, *args: Any) -> Any:
+        args = self.complete(args)
+        self.rule.check(*args)
+        return self.rule.reference(*args)
+
+
+_OPS: dict[str, _Op] = {}
+
+
+def run_below_autograd(name: str, direct: bool, *args: Any) -> Any:
+    """Call an op from inside another op's forward: directly, where the other was called with ordinary tensors."""
+    op = _OPS[name]
+    return op.run(*args) if direct else op.below(*args)
+
+
 def _register(row: Row) -> None:
-    rule = rule_of(row.name)
     _LIB.define(row.name + row.schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout))
-    op = getattr(torch.ops.spectral, row.name).default
-    complete = _complete(row.name)
-
-    def run(*args: Any) -> Any:
-        return _run(row, rule, complete(args))
-
-    def fake(*args: Any) -> Any:
-        return rule.empty(*complete(args))
-
-    def reference(*args: Any) -> Any:
-        args = complete(args)
-        rule.check(*args)
-        return rule.reference(*args)
-
-    _LIB.impl(row.name, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"spectral::{row.name}", fake, lib=_LIB)
-    _LIB.impl(row.name, autograd_kernel(op, rule, complete, _again), "Autograd")
+    op = _OPS[row.name] = _Op(row)
+    _LIB.impl(row.name, op.run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"spectral::{row.name}", op.fake, lib=_LIB)
+    _LIB.impl(row.name, autograd_kernel(op), "Autograd")
     for key in ("FuncTorchBatched", "Batched"):
-        _LIB.impl(row.name, reference, key)
+        _LIB.impl(row.name, op.reference, key)
     for device in ("cpu", "cuda"):
-        _LIB.impl(row.name, _autocast_kernel(row, rule, op, complete, device), f"Autocast{device.upper()}")
+        _LIB.impl(row.name, _autocast_kernel(op, device), f"Autocast{device.upper()}")
 
 
 def register_all() -> None:

@@ -19,6 +19,7 @@ class Transform(nn.Module):
         is_real, is_orthogonal: what kind of matrix it is.
     """
 
+    matrix: Tensor
     is_real = True
     is_orthogonal = False
 
@@ -28,10 +29,6 @@ class Transform(nn.Module):
             raise ValueError(f"{type(self).__name__}: length must be at least 1, got {length}")
         self.length = self.branches = length
         self._cache: dict[tuple, Tensor] = {}
-
-    @property
-    def matrix(self) -> Tensor:
-        raise AttributeError(f"{type(self).__name__} must define matrix")
 
     @property
     def inverse(self) -> Tensor:

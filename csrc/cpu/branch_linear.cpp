@@ -13,12 +13,12 @@ void branch_linear(const Tensor& x, const Tensor& weight, std::optional<Tensor> 
     net.branches = x.size(0);
     net.in = x.size(2);
     net.out = weight.size(1);
-    net.widest = chain.widest();
+    net.widest = chain.widest;
     net.x = in<T>(x);
-    net.layers = chain.layers();
+    net.layers = chain.layers.data();
     net.depth = 1;
     net.y = out<T>(y);
-    run(net, chain.operations());
+    run(net, chain.operations);
   });
 }
 

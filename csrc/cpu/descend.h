@@ -14,9 +14,9 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
   const int64_t shared = ceil_div(net.samples, std::max<int64_t>(wanted, 1));
   net.block = std::max(kShortest, ceil_div(shared, kTiles) * kTiles);
   net.blocks = std::max<int64_t>(ceil_div(net.samples, net.block), 1);  // without samples one empty block writes zeros
-  net.layers = chain.layers();
+  net.layers = chain.layers.data();
   net.depth = chain.depth();
-  net.widest = chain.widest();
+  net.widest = chain.widest;
 
   const bool direct = net.blocks == 1;
   int64_t bytes = CallMemory::bytes_for<double>(net.blocks * net.branches);
@@ -25,15 +25,8 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
     bytes += CallMemory::bytes_for<T>(net.blocks * net.branches * layer.out * layer.in) +
              CallMemory::bytes_for<T>(net.blocks * net.branches * layer.out);
   }
-  // not CallMemory: that slot holds the packed weights
-  std::unique_ptr<char[]> memory(new char[bytes + 64]);
-  char* next = memory.get() + (64 - reinterpret_cast<uintptr_t>(memory.get()) % 64) % 64;
-  const auto take = [&]<class V>(V*& pointer, int64_t values) {
-    pointer = reinterpret_cast<V*>(next);
-    next += CallMemory::bytes_for<V>(values);
-  };
-  double* loss_sums;
-  take(loss_sums, net.blocks * net.branches);
+  CallMemory memory(bytes);
+  double* loss_sums = memory.take<double>(net.blocks * net.branches);
   net.losses = losses ? loss_sums : nullptr;
   std::vector<T*> weight_sums(net.depth), bias_sums(net.depth), weights(net.depth), biases(net.depth);
   for (int64_t j = 0, b = 0; j < net.depth; ++j) {
@@ -44,13 +37,13 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
       weight_sums[j] = weights[j];
       bias_sums[j] = biases[j];
     } else {
-      take(weight_sums[j], net.blocks * net.branches * layer.out * layer.in);
-      take(bias_sums[j], net.blocks * net.branches * layer.out);
+      weight_sums[j] = memory.take<T>(net.blocks * net.branches * layer.out * layer.in);
+      bias_sums[j] = memory.take<T>(net.blocks * net.branches * layer.out);
     }
   }
   net.weight_sums = weight_sums.data();
   net.bias_sums = bias_sums.data();
-  parallel_for(0, net.blocks * net.branches, grain(3 * net.block * chain.operations()),
+  parallel_for(0, net.blocks * net.branches, grain(3 * net.block * chain.operations),
                [&](int64_t begin, int64_t end) { kernels<T>().gradients(net, begin, end); });
 
   const auto add_blocks = [&](const T* sums, int64_t values, T* total, int64_t begin, int64_t end) {

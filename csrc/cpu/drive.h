@@ -100,42 +100,20 @@ template <class T> std::optional<PackedTube<T>> pack_tube(const std::optional<Te
   return t ? std::optional<PackedTube<T>>(*t) : std::nullopt;
 }
 
-// The layers of a network with their weights packed.
-template <class T> class Chain {
- public:
-  Chain(const Tensors& weights, const OptionalTensors& biases, const std::vector<int64_t>& activations)
-      : memory_(CallMemory::bytes_for<T>(count(weights))) {
-    T* packed = memory_.take<T>(count(weights));
+// The layers of a network.
+template <class T> struct Chain {
+  std::vector<Layer<T>> layers;
+  int64_t widest = 0, operations = 0;  // operations: of one sample in one branch
+
+  Chain(const Tensors& weights, const OptionalTensors& biases, const std::vector<int64_t>& activations) {
     for (size_t j = 0; j < weights.size(); ++j) {
       const int64_t out = weights[j].size(1), in = weights[j].size(2);
-      layers_.push_back(
-          {spectral::in<T>(weights[j]), spectral::in<T>(biases[j]), packed, in, out, Activation(activations[j])});
-      packed += weights[j].numel();
-      branches_ = weights[j].size(0);
-      widest_ = std::max({widest_, in, out});
-      operations_ += 2 * in * out;
+      layers.push_back({spectral::in<T>(weights[j]), spectral::in<T>(biases[j]), in, out, Activation(activations[j])});
+      widest = std::max({widest, in, out});
+      operations += 2 * in * out;
     }
-    const int64_t largest = std::max<int64_t>(operations_ / std::max<int64_t>(depth(), 1), 1);
-    parallel_for(0, depth() * branches_, std::max<int64_t>(1, 16384 / largest), [&](int64_t begin, int64_t end) {
-      kernels<T>().pack(layers_.data(), depth(), branches_, begin, end);
-    });
   }
-  Chain(const Chain&) = delete;
-
-  const Layer<T>* layers() const { return layers_.data(); }
-  int64_t depth() const { return layers_.size(); }
-  int64_t widest() const { return widest_; }
-  int64_t operations() const { return operations_; }  // of one sample in one branch
-
- private:
-  static int64_t count(const Tensors& weights) {
-    int64_t values = 0;
-    for (const Tensor& w : weights) values += w.numel();
-    return values;
-  }
-  CallMemory memory_;
-  std::vector<Layer<T>> layers_;
-  int64_t branches_ = 0, widest_ = 0, operations_ = 0;
+  int64_t depth() const { return layers.size(); }
 };
 
 // How many items a thread should take at least, so that a thread's share is worth waking it (about 2 us of arithmetic).
@@ -150,7 +128,10 @@ template <class T> void run(Network<T> net, int64_t layer_operations) {
   if (net.transform) operations += 2 * net.in * net.transform->rows * net.transform->columns;
   if (net.inverse) operations += 2 * net.out * net.inverse->rows * net.inverse->columns;
   net.ranges = 1;
-  if (!net.inverse && !net.branch_weights) {
+  // a synthesis matrix gives all its rows at once, and an inverse or a mixture wants all branches of a tile
+  const bool whole =
+      net.inverse || net.branch_weights || (net.transform && net.transform->kind == TubeMatrix<T>::Kind::synthesis);
+  if (!whole) {
     const int64_t wanted = net.transform ? (tiles < threads || tiles % threads ? threads : 1) : 4 * threads;
     net.ranges =
         std::clamp<int64_t>(ceil_div(wanted, std::max<int64_t>(tiles, 1)), 1, std::max<int64_t>(net.branches, 1));

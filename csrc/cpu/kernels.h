@@ -9,11 +9,10 @@ namespace spectral {
 // The order is that of ACTIVATIONS in spectral_ops/ops/checks.py.
 enum class Activation : int64_t { none, relu, gelu, silu, tanh, sigmoid };
 
-// One layer of every branch. `transposed` is (Q, I, O), packed by `pack` for the tile kernels.
+// One layer of every branch.
 template <class T> struct Layer {
   const T* weight;  // (Q, O, I)
   const T* bias;    // (Q, O) or null
-  T* transposed;
   int64_t in, out;
   Activation activation;
 };
@@ -40,7 +39,7 @@ template <class T> struct Network {
   Activation output_activation;  // after the inverse
   const T* branch_weights;       // or null
   bool softmax;                  // the mixture is of probabilities
-  int64_t ranges;                // 1 with an inverse or a mixture
+  int64_t ranges;                // 1 with an inverse, a mixture or a synthesis transform
 };
 
 // Gradients of a chain of layers. Work item: (branch, block of samples); each writes its own partial sums, ordered
@@ -82,7 +81,6 @@ template <class T> struct Ensemble {
 // One level's kernels: each works on the items [begin, end).
 template <class T> struct Kernels {
   int64_t tile;  // samples in a tile
-  void (*pack)(const Layer<T>* layers, int64_t depth, int64_t branches, int64_t begin, int64_t end);
   void (*network)(const Network<T>&, int64_t begin, int64_t end);
   void (*gradients)(const Gradients<T>&, int64_t begin, int64_t end);
   void (*tubes)(const Tubes<T>&, int64_t begin, int64_t end);

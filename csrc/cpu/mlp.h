@@ -16,10 +16,10 @@ template <class T> struct Mlp {
     net.branches = weights[0].size(0);
     net.in = weights[0].size(2);
     net.out = weights.back().size(1);
-    net.widest = chain.widest();
+    net.widest = chain.widest;
     net.x = in<T>(x);
     net.transform = tube ? &*tube : nullptr;
-    net.layers = chain.layers();
+    net.layers = chain.layers.data();
     net.depth = chain.depth();
   }
 };

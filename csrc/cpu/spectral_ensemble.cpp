@@ -15,13 +15,13 @@ void spectral_ensemble(const Tensor& x, std::optional<Tensor> transform, Tensors
     if (ceil_div(net.samples, kernels<T>().tile) < num_threads() || net.branches == 0) {
       std::vector<T> logits(net.branches * net.samples * net.out);
       net.y = logits.data();
-      run(net, mlp.chain.operations());
+      run(net, mlp.chain.operations);
       return ensemble<T>(logits.data(), net.branches, net.samples, net.out, in<T>(branch_weights), softmax, out<T>(y));
     }
     net.branch_weights = in<T>(branch_weights);
     net.softmax = softmax;
     net.y = out<T>(y);
-    run(net, mlp.chain.operations());
+    run(net, mlp.chain.operations);
   });
 }
 

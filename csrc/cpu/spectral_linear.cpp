@@ -14,15 +14,15 @@ void spectral_linear(const Tensor& x, const Tensor& transform, const Tensor& wei
     net.branches = transform.size(0);
     net.in = x.size(1);
     net.out = weight.size(1);
-    net.widest = chain.widest();
+    net.widest = chain.widest;
     net.x = in<T>(x);
     net.transform = &forward;
-    net.layers = chain.layers();
+    net.layers = chain.layers.data();
     net.depth = 1;
     net.inverse = &backward;
     net.output_activation = Activation(output_activation);
     net.y = out<T>(y);
-    run(net, chain.operations());
+    run(net, chain.operations);
   });
 }
 

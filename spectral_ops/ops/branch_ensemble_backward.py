@@ -15,8 +15,8 @@ def check(grad_y: Tensor, logits: Tensor, weights: Tensor, space: str = "probabi
     op = "branch_ensemble_backward"
     branch_ensemble.check(logits, weights, space, op)
     n, c = logits.shape[1:]
-    ok = grad_y.dim() == 2 and grad_y.shape[0] == n and grad_y.shape[1] == c
-    checks.shape(op, "grad_y", grad_y, f"(N, C) with N = {n} and C = {c} as in logits", ok)
+    if grad_y.dim() != 2 or grad_y.shape[0] != n or grad_y.shape[1] != c:
+        raise checks.wrong_shape(op, "grad_y", grad_y, f"(N, C) with N = {n} and C = {c} as in logits")
     checks.real(op, logits=logits, grad_y=grad_y)
 
 

@@ -13,13 +13,13 @@ from .activations import apply, code, wide
 
 def check(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> None:
     op = "branch_linear"
-    checks.shape(op, "x", x, "(Q, N, I)", x.dim() == 3)
+    if x.dim() != 3:
+        raise checks.wrong_shape(op, "x", x, "(Q, N, I)")
     q, _, i = x.shape
-    ok = weight.dim() == 3 and weight.shape[0] == q and weight.shape[2] == i
-    checks.shape(op, "weight", weight, f"(Q, O, I) with Q = {q} and I = {i} as in x", ok)
-    if bias is not None:
-        ok = bias.dim() == 2 and bias.shape[0] == q and bias.shape[1] == weight.shape[1]
-        checks.shape(op, "bias", bias, f"(Q, O) with Q = {q} and O = {weight.shape[1]} as in weight", ok)
+    if weight.dim() != 3 or weight.shape[0] != q or weight.shape[2] != i:
+        raise checks.wrong_shape(op, "weight", weight, f"(Q, O, I) with Q = {q} and I = {i} as in x")
+    if bias is not None and (bias.dim() != 2 or bias.shape[0] != q or bias.shape[1] != weight.shape[1]):
+        raise checks.wrong_shape(op, "bias", bias, f"(Q, O) with Q = {q} and O = {weight.shape[1]} as in weight")
     checks.activation(op, "activation", activation)
     checks.real(op, x=x, weight=weight, bias=bias)
 

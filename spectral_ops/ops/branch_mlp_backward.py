@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .activations import apply, code, wide
+from .activations import apply, code, dense_like, wide
 
 
 def check(
@@ -22,8 +22,8 @@ def check(
     op = "branch_mlp_backward"
     q, n, i = checks.branches(op, x, None)
     o = checks.layers(op, q, i, weights, biases, activations)
-    ok = grad_y.dim() == 3 and grad_y.shape[0] == q and grad_y.shape[1] == n and grad_y.shape[2] == o
-    checks.shape(op, "grad_y", grad_y, f"(Q, N, O) with Q = {q}, N = {n} and O = {o}", ok)
+    if grad_y.dim() != 3 or grad_y.shape[0] != q or grad_y.shape[1] != n or grad_y.shape[2] != o:
+        raise checks.wrong_shape(op, "grad_y", grad_y, f"(Q, N, O) with Q = {q}, N = {n} and O = {o}")
     checks.real(op, x=x, grad_y=grad_y, weights=weights, biases=biases)
 
 
@@ -37,7 +37,7 @@ def empty(
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     check(grad_y, x, weights, biases, activations, want_grad_x)
     grad_x = x.new_empty(x.shape if want_grad_x else (0,))
-    return grad_x, [w.new_empty(w.shape) for w in weights], [b.new_empty(b.shape) for b in biases if b is not None]
+    return grad_x, [dense_like(w) for w in weights], [dense_like(b) for b in biases if b is not None]
 
 
 def reference(

@@ -14,33 +14,29 @@ WIDEST = 128  # beyond this feature count a branch's GEMM is the library's: it n
 TILE_BUDGET = 1 << 22  # values a work item may keep: 16 MiB of float32, a share of the last-level cache
 
 
-def shape(op: str, name: str, t: Tensor, must: str, ok: bool) -> None:
-    """ValueError unless `ok`; `must` is the shape in letters, with the sizes that fix them."""
-    if not ok:
-        raise ValueError(f"{op}: {name} must be {must}, got {_shape(t)}")
-
-
-def _shape(t: Tensor) -> str:
+def wrong_shape(op: str, name: str, t: Tensor, must: str) -> ValueError:
+    """The error to raise; `must` is the shape in letters, with the sizes that fix them. Built only when it is raised."""
     sizes = tuple(t.shape)
-    return f"({', '.join(str(s) for s in sizes)}{',' if len(sizes) == 1 else ''})"
+    got = f"({', '.join(str(s) for s in sizes)}{',' if len(sizes) == 1 else ''})"
+    return ValueError(f"{op}: {name} must be {must}, got {got}")
 
 
 def real(op: str, **tensors: Tensor | Sequence[Tensor | None] | None) -> None:
     """TypeError unless all given tensors are real floating point, of one dtype, on one device."""
-    first: tuple[str, Tensor] | None = None
+    first, dtype, device = "", None, None
     for name, value in tensors.items():
-        for i, t in enumerate(value if isinstance(value, list | tuple) else [value]):
+        for i, t in enumerate(value if isinstance(value, list | tuple) else (value,)):
             if t is None:
                 continue
-            label = f"{name}[{i}]" if isinstance(value, list | tuple) else name
-            if t.dtype not in REAL:
-                raise TypeError(f"{op}: {label} must be float32, float64, bfloat16 or float16, got {t.dtype}")
-            if first is None:
-                first = (label, t)
-            elif t.dtype != first[1].dtype:
-                raise TypeError(f"{op}: {label} must be {first[1].dtype} as {first[0]}, got {t.dtype}")
-            elif t.device != first[1].device:
-                raise TypeError(f"{op}: {label} must be on {first[1].device} as {first[0]}, got {t.device}")
+            if dtype is None:
+                first, dtype, device = name, t.dtype, t.device
+                if dtype not in REAL:
+                    raise TypeError(f"{op}: {name} must be float32, float64, bfloat16 or float16, got {dtype}")
+            elif t.dtype is not dtype or t.device != device:
+                label = f"{name}[{i}]" if isinstance(value, list | tuple) else name
+                if t.dtype is not dtype:
+                    raise TypeError(f"{op}: {label} must be {dtype} as {first}, got {t.dtype}")
+                raise TypeError(f"{op}: {label} must be on {device} as {first}, got {t.device}")
 
 
 def activation(op: str, name: str, value: str) -> None:
@@ -55,20 +51,16 @@ def space(op: str, value: str) -> None:
         raise ValueError(f"{op}: space must be one of {', '.join(SPACES)}, got {value!r}")
 
 
-def matrix(op: str, name: str, t: Tensor, must: str, columns: int | None = None, rows: int | None = None) -> None:
-    """ValueError unless t is a matrix with the given numbers of rows and columns (None: any)."""
-    ok = t.dim() == 2 and (columns is None or t.shape[1] == columns) and (rows is None or t.shape[0] == rows)
-    shape(op, name, t, must, ok)
-
-
 def branches(op: str, x: Tensor, transform: Tensor | None) -> tuple[int, int, int]:
     """Check x (N, I, Q) with transform (Q', Q), or x (Q', N, I) without; returns Q', N, I."""
+    sizes = x.shape
+    if len(sizes) != 3:
+        raise wrong_shape(op, "x", x, "(Q, N, I) where transform is None" if transform is None else "(N, I, Q)")
     if transform is None:
-        shape(op, "x", x, "(Q, N, I) where transform is None", x.dim() == 3)
-        return x.shape[0], x.shape[1], x.shape[2]
-    shape(op, "x", x, "(N, I, Q)", x.dim() == 3)
-    matrix(op, "transform", transform, f"(Q', Q) with Q = {x.shape[2]} as in x", columns=x.shape[2])
-    return transform.shape[0], x.shape[0], x.shape[1]
+        return sizes[0], sizes[1], sizes[2]
+    if transform.dim() != 2 or transform.shape[1] != sizes[2]:
+        raise wrong_shape(op, "transform", transform, f"(Q', Q) with Q = {sizes[2]} as in x")
+    return transform.shape[0], sizes[0], sizes[1]
 
 
 def layers(
@@ -81,14 +73,17 @@ def layers(
         if len(given) != len(weights):
             raise ValueError(f"{op}: {name} must have one entry per weight, {len(weights)}, got {len(given)}")
     for i, (w, b, a) in enumerate(zip(weights, biases, activations, strict=True)):
-        source = "x" if i == 0 else f"weights[{i - 1}]"
-        ok = w.dim() == 3 and w.shape[0] == q and w.shape[2] == width
-        shape(op, f"weights[{i}]", w, f"(Q', O, I) with Q' = {q} and I = {width} as in {source}", ok)
-        width = w.shape[1]
+        sizes = w.shape
+        if len(sizes) != 3 or sizes[0] != q or sizes[2] != width:
+            source = "x" if i == 0 else f"weights[{i - 1}]"
+            raise wrong_shape(op, f"weights[{i}]", w, f"(Q', O, I) with Q' = {q} and I = {width} as in {source}")
+        width = sizes[1]
         if b is not None:
-            ok = b.dim() == 2 and b.shape[0] == q and b.shape[1] == width
-            shape(op, f"biases[{i}]", b, f"(Q', O) with Q' = {q} and O = {width} as in weights[{i}]", ok)
-        activation(op, f"activations[{i}]", a)
+            bias = b.shape
+            if len(bias) != 2 or bias[0] != q or bias[1] != width:
+                raise wrong_shape(op, f"biases[{i}]", b, f"(Q', O) with Q' = {q} and O = {width} as in weights[{i}]")
+        if a not in ACTIVATIONS:
+            activation(op, f"activations[{i}]", a)
     return width
 
 

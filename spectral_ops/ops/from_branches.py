@@ -13,9 +13,10 @@ from .to_branches import transform_gradient
 
 
 def check(y: Tensor, inverse: Tensor) -> None:
-    checks.shape("from_branches", "y", y, "(Q', N, I)", y.dim() == 3)
-    must = f"(Q, Q') with Q' = {y.shape[0]} as in y"
-    checks.matrix("from_branches", "inverse", inverse, must, columns=y.shape[0])
+    if y.dim() != 3:
+        raise checks.wrong_shape("from_branches", "y", y, "(Q', N, I)")
+    if inverse.dim() != 2 or inverse.shape[1] != y.shape[0]:
+        raise checks.wrong_shape("from_branches", "inverse", inverse, f"(Q, Q') with Q' = {y.shape[0]} as in y")
     checks.real("from_branches", y=y, inverse=inverse)
 
 

@@ -23,8 +23,8 @@ def check(
 ) -> tuple[int, int]:
     op = "spectral_ensemble"
     q, n, o = spectral_mlp.check(x, transform, weights, biases, activations, op)
-    ok = branch_weights.dim() == 1 and branch_weights.shape[0] == q
-    checks.shape(op, "branch_weights", branch_weights, f"(Q',) with Q' = {q} as in weights", ok)
+    if branch_weights.dim() != 1 or branch_weights.shape[0] != q:
+        raise checks.wrong_shape(op, "branch_weights", branch_weights, f"(Q',) with Q' = {q} as in weights")
     checks.space(op, space)
     checks.real(op, x=x, branch_weights=branch_weights)
     return n, o

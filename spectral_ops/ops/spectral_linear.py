@@ -27,13 +27,14 @@ def check(
 ) -> None:
     op = "spectral_linear"
     q, _, i = checks.branches(op, x, transform)
-    ok = weight.dim() == 3 and weight.shape[0] == q and weight.shape[2] == i
-    checks.shape(op, "weight", weight, f"(Q', O, I) with Q' = {q} as in transform and I = {i} as in x", ok)
-    if bias is not None:
-        ok = bias.dim() == 2 and bias.shape[0] == q and bias.shape[1] == weight.shape[1]
-        checks.shape(op, "bias", bias, f"(Q', O) with Q' = {q} and O = {weight.shape[1]} as in weight", ok)
-    must = f"(Q, Q') with Q = {x.shape[2]} as in x and Q' = {q} as in transform"
-    checks.matrix(op, "inverse", inverse, must, columns=q, rows=x.shape[2])
+    if weight.dim() != 3 or weight.shape[0] != q or weight.shape[2] != i:
+        must = f"(Q', O, I) with Q' = {q} as in transform and I = {i} as in x"
+        raise checks.wrong_shape(op, "weight", weight, must)
+    if bias is not None and (bias.dim() != 2 or bias.shape[0] != q or bias.shape[1] != weight.shape[1]):
+        raise checks.wrong_shape(op, "bias", bias, f"(Q', O) with Q' = {q} and O = {weight.shape[1]} as in weight")
+    if inverse.dim() != 2 or inverse.shape[0] != x.shape[2] or inverse.shape[1] != q:
+        must = f"(Q, Q') with Q = {x.shape[2]} as in x and Q' = {q} as in transform"
+        raise checks.wrong_shape(op, "inverse", inverse, must)
     checks.activation(op, "activation", activation)
     checks.activation(op, "output_activation", output_activation)
     checks.real(op, x=x, transform=transform, weight=weight, bias=bias, inverse=inverse)

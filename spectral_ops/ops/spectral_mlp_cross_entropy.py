@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..op import lower
+from ..autograd import ordinary, transforming
+from ..op import lower, run_below_autograd
 from . import checks, spectral_mlp
 from .activations import code, wide
 
@@ -29,7 +30,8 @@ def check(
         raise TypeError(f"{op}: target must be int64, got {target.dtype}")
     if target.device != x.device:
         raise TypeError(f"{op}: target must be on {x.device} as x, got {target.device}")
-    checks.shape(op, "target", target, f"(N,) with N = {n} as in x", target.dim() == 1 and target.shape[0] == n)
+    if target.dim() != 1 or target.shape[0] != n:
+        raise checks.wrong_shape(op, "target", target, f"(N,) with N = {n} as in x")
     return q, n, c
 
 
@@ -89,10 +91,10 @@ def cpp(args: list[Any], out: list[Tensor]) -> None:
     torch.ops.spectral_native.spectral_mlp_cross_entropy(x, transform, weights, biases, codes, target, *out)
 
 
-def forward_for_grad(args: list[Any], needs: list[Any]) -> tuple[tuple[Tensor, Tensor], list[Any]]:
+def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[tuple[Tensor, Tensor], list[Any]]:
     want_grad_x = bool(needs[0] or needs[1])
-    losses, logits, *grads = torch.ops.spectral.spectral_mlp_cross_entropy_with_grads(*args, want_grad_x)
-    return (losses, logits), grads
+    fused = run_below_autograd("spectral_mlp_cross_entropy_with_grads", direct, *args, want_grad_x)
+    return fused[:2], list(fused[2:])
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Any]) -> list[Any]:
@@ -100,15 +102,14 @@ def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Any]) -> 
     x, transform, weights, biases, activations = net
     grad_losses, grad_logits = grads
     if grad_logits is None and not torch.is_grad_enabled():
-        scale = grad_losses.to(x.dtype)[:, None, None]
         grad_branches, grad_weights, grad_biases = kept
-        return [
-            *spectral_mlp.input_gradients(x, transform, grad_branches * scale if needs[0] or needs[1] else None, needs),
-            [g * scale for g in grad_weights],
-            spectral_mlp.spread([g * scale[:, 0] for g in grad_biases], biases),
-            None,
-            None,
-        ]
+        if not all_ones(grad_losses):
+            scale = grad_losses.to(x.dtype)[:, None, None]
+            grad_branches = grad_branches * scale if needs[0] or needs[1] else grad_branches
+            grad_weights = [g * scale for g in grad_weights]
+            grad_biases = [g * scale[:, 0] for g in grad_biases]
+        grad_inputs = spectral_mlp.input_gradients(x, transform, grad_branches, needs)
+        return [*grad_inputs, grad_weights, spectral_mlp.spread(grad_biases, biases), None, None]
     # the logits' own gradient, or a second derivative: the fused gradients do not serve, compute again
     if grad_losses is not None:
         logits = torch.ops.spectral.spectral_mlp(*net)
@@ -117,6 +118,15 @@ def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Any]) -> 
         from_losses = ((p - hot) * (grad_losses / max(logits.shape[1], 1))[:, None, None]).to(x.dtype)
         grad_logits = from_losses if grad_logits is None else grad_logits + from_losses
     return [*spectral_mlp.network_gradients(net, grad_logits, needs), None]
+
+
+def all_ones(grad_losses: Tensor) -> bool:
+    """Whether each branch's gradient is 1, as from `losses.sum()`: the fused gradients then stand as they are.
+
+    Only looked up where looking is free: for an ordinary tensor on the CPU.
+    """
+    readable = ordinary([grad_losses]) and grad_losses.is_cpu and not transforming()
+    return readable and all(g == 1 for g in grad_losses.tolist())
 
 
 def autocast(args: list[Any], dtype: torch.dtype) -> Any:

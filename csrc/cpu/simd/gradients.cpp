@@ -90,11 +90,11 @@ template <class T> struct Descent {
       through_activation = j > 0 && layers[j - 1].activation == Activation::relu;
       const T* w = layer.weight + branch * layer.in * layer.out;
       if (through_activation)
-        product<T, V, Factor::packed, Start::zero, Finish::relu_slope>(grad, kTile<T>, layer.out, w, layer.in,
-                                                                       activations[j], next, kTile<T>, layer.in);
+        product<T, V, Factor::rows, Start::zero, Finish::relu_slope>(grad, kTile<T>, layer.out, w, layer.in,
+                                                                     activations[j], next, kTile<T>, layer.in);
       else
-        product<T, V, Factor::packed, Start::zero, Finish::store>(grad, kTile<T>, layer.out, w, layer.in, nullptr, next,
-                                                                  kTile<T>, layer.in);
+        product<T, V, Factor::rows, Start::zero, Finish::store>(grad, kTile<T>, layer.out, w, layer.in, nullptr, next,
+                                                                kTile<T>, layer.in);
       T* swap = grad;
       grad = next;
       next = swap;

@@ -3,10 +3,9 @@
 
 namespace spectral::SPECTRAL_LEVEL {
 
-extern const Kernels<float> float_kernels = {kTile<float>, pack<float>,     network<float>,           gradients<float>,
+extern const Kernels<float> float_kernels = {kTile<float>, network<float>,  gradients<float>,
                                              tubes<float>, ensemble<float>, ensemble_gradients<float>};
-extern const Kernels<double> double_kernels = {
-    kTile<double>, pack<double>,     network<double>,           gradients<double>,
-    tubes<double>, ensemble<double>, ensemble_gradients<double>};
+extern const Kernels<double> double_kernels = {kTile<double>, network<double>,  gradients<double>,
+                                               tubes<double>, ensemble<double>, ensemble_gradients<double>};
 
 }  // namespace spectral::SPECTRAL_LEVEL

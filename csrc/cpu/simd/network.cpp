@@ -7,28 +7,6 @@
 
 namespace spectral::SPECTRAL_LEVEL {
 
-// (O, I) -> (I, O) for the layers and branches of items [begin, end): item = layer * branches + branch.
-template <class T> void pack(const Layer<T>* layers, int64_t, int64_t branches, int64_t begin, int64_t end) {
-  constexpr int n = kLanes<T>;
-  for (int64_t item = begin; item < end; ++item) {
-    const Layer<T>& layer = layers[item / branches];
-    const int64_t in = layer.in, out = layer.out, offset = item % branches * in * out;
-    const T* from = layer.weight + offset;
-    T* to = layer.transposed + offset;
-    for (int64_t o = 0; o < out; o += n)
-      for (int64_t i = 0; i < in; i += n) {
-        const int64_t rows = min(n, out - o), columns = min(n, in - i);
-        Vec<T> v[n];
-#pragma GCC unroll 16
-        for (int r = 0; r < n; ++r) v[r] = r < rows ? load_part(from + (o + r) * in + i, columns) : Vec<T>{};
-        transpose<T>(v);
-#pragma GCC unroll 16
-        for (int r = 0; r < n; ++r)
-          if (r < columns) store_part(to + (i + r) * out + o, v[r], rows);
-      }
-  }
-}
-
 template <class T, int V> struct Pass {
   const Network<T>& net;
   int64_t first_sample, count;  // of this tile
@@ -103,8 +81,6 @@ template <class T> void network(const Network<T>& net, int64_t begin, int64_t en
   }
 }
 
-template void pack<float>(const Layer<float>*, int64_t, int64_t, int64_t, int64_t);
-template void pack<double>(const Layer<double>*, int64_t, int64_t, int64_t, int64_t);
 template void network<float>(const Network<float>&, int64_t, int64_t);
 template void network<double>(const Network<double>&, int64_t, int64_t);
 

@@ -8,11 +8,11 @@ namespace spectral::SPECTRAL_LEVEL {
 // next = act(w h + b) for one branch; `argument`, where not null, receives w h + b before the activation.
 template <class T, int V>
 SPECTRAL_INLINE void forward_layer(const Layer<T>& layer, int64_t branch, const T* h, T* next, T* argument) {
-  const T* w = layer.transposed + branch * layer.in * layer.out;
+  const T* w = layer.weight + branch * layer.in * layer.out;
   const T* b = layer.bias ? layer.bias + branch * layer.out : nullptr;
   const auto run = [&]<Start start, Finish finish>() {
-    product<T, V, Factor::packed, start, finish>(h, kTile<T>, layer.in, w, layer.out, b, argument ? argument : next,
-                                                 kTile<T>, layer.out);
+    product<T, V, Factor::columns, start, finish>(h, kTile<T>, layer.in, w, layer.in, b, argument ? argument : next,
+                                                  kTile<T>, layer.out);
   };
   const bool relu = layer.activation == Activation::relu && !argument;
   if (b) {
@@ -24,7 +24,6 @@ SPECTRAL_INLINE void forward_layer(const Layer<T>& layer, int64_t branch, const 
     activate(layer.activation, argument ? argument : next, next, layer.out);
 }
 
-template <class T> void pack(const Layer<T>*, int64_t depth, int64_t branches, int64_t begin, int64_t end);
 template <class T> void network(const Network<T>&, int64_t begin, int64_t end);
 template <class T> void gradients(const Gradients<T>&, int64_t begin, int64_t end);
 template <class T> void tubes(const Tubes<T>&, int64_t begin, int64_t end);

@@ -8,7 +8,9 @@ namespace spectral::SPECTRAL_LEVEL {
 
 enum class Start { zero, bias, accumulate };    // what the sum starts from
 enum class Finish { store, relu, relu_slope };  // what happens to the sum; relu_slope: 0 where h <= 0
-enum class Factor { packed, tile };             // where the broadcast factor lies: w[k * ldw + j], or tile rows w[j][k]
+// Where the broadcast factor lies: row k of a matrix (w[k * ldw + j]), column k of one (w[j * ldw + k]), or column k of
+// a tile.
+enum class Factor { rows, columns, tile };
 
 // y[j][lanes] = finish(start[j] + sum_k w(k, j) x[k][lanes]), j < J, on V vectors of lanes.
 // Strides are in values; `extra` is the bias (J values) or the tile h.
@@ -24,6 +26,9 @@ void block(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw, cons
       if constexpr (start == Start::bias) sum[j][v] = broadcast<T>(extra[j]);
       if constexpr (start == Start::accumulate) sum[j][v] = load(y + j * ldy + v * n);
     }
+  const T* base[(J + 2) / 3];  // one pointer for three rows: x86 addresses w + {0, 1, 2} ldw without further registers
+#pragma GCC unroll 8
+  for (int g = 0; g < (J + 2) / 3; ++g) base[g] = w + 3 * g * ldw;
 #pragma GCC unroll 2
   for (int64_t k = 0; k < depth; ++k) {
     Vec<T> in[V];
@@ -31,7 +36,9 @@ void block(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw, cons
     for (int v = 0; v < V; ++v) in[v] = load(x + k * ldx + v * n);
 #pragma GCC unroll 16
     for (int j = 0; j < J; ++j) {
-      const T scalar = factor == Factor::packed ? w[k * ldw + j] : w[j * kTile<T> + k];
+      const T scalar = factor == Factor::rows      ? w[k * ldw + j]
+                       : factor == Factor::columns ? base[j / 3][j % 3 * ldw + k]
+                                                   : w[j * kTile<T> + k];
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) sum[j][v] += scalar * in[v];
     }
@@ -68,7 +75,7 @@ template <class T, int V, Factor factor, Start start, Finish finish>
 SPECTRAL_INLINE void product(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw, const T* extra, T* y,
                              int64_t ldy, int64_t rows) {
   constexpr int64_t extra_step = finish == Finish::relu_slope ? kTile<T> : start == Start::bias ? 1 : 0;
-  constexpr int64_t w_step = factor == Factor::packed ? 1 : kTile<T>;
+  const int64_t w_step = factor == Factor::rows ? 1 : factor == Factor::columns ? ldw : kTile<T>;
   const int64_t blocks = ceil_div(rows, kRows<T>);
   for (int64_t b = 0, row = 0; b < blocks; ++b) {
     const int64_t height = (rows - row) / (blocks - b);

@@ -19,8 +19,8 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
   constexpr int n = kLanes<T>;
   const int64_t half = m.kind == Kind::analysis ? m.columns / 2 : m.rows / 2;
   if (m.kind == Kind::dense)
-    return product<T, V, Factor::packed, Start::zero, Finish::store>(x, ldx, m.columns, m.dense + first, m.rows,
-                                                                     nullptr, y + first * ldy, ldy, last - first);
+    return product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, m.columns, m.dense + first, m.rows, nullptr,
+                                                                   y + first * ldy, ldy, last - first);
   if (m.kind == Kind::analysis) {
     const int64_t middle = m.columns % 2;
     T *sum = space, *difference = space + (half + middle) * kTile<T>;
@@ -34,20 +34,20 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
       for (int v = 0; v < V * n; v += n) store(sum + half * kTile<T> + v, load(x + half * ldx + v));
     // rows first .. last: even ones 2e, odd ones 2o + 1
     const int64_t even_first = (first + 1) / 2, even_last = (last + 1) / 2, odd_first = first / 2, odd_last = last / 2;
-    product<T, V, Factor::packed, Start::zero, Finish::store>(sum, kTile<T>, half + middle, m.even + even_first,
-                                                              (m.rows + 1) / 2, nullptr, y + 2 * even_first * ldy,
-                                                              2 * ldy, even_last - even_first);
-    product<T, V, Factor::packed, Start::zero, Finish::store>(difference, kTile<T>, half, m.odd + odd_first, m.rows / 2,
-                                                              nullptr, y + (2 * odd_first + 1) * ldy, 2 * ldy,
-                                                              odd_last - odd_first);
+    product<T, V, Factor::rows, Start::zero, Finish::store>(sum, kTile<T>, half + middle, m.even + even_first,
+                                                            (m.rows + 1) / 2, nullptr, y + 2 * even_first * ldy,
+                                                            2 * ldy, even_last - even_first);
+    product<T, V, Factor::rows, Start::zero, Finish::store>(difference, kTile<T>, half, m.odd + odd_first, m.rows / 2,
+                                                            nullptr, y + (2 * odd_first + 1) * ldy, 2 * ldy,
+                                                            odd_last - odd_first);
     return;
   }
   const int64_t middle = m.rows % 2;
   T *even = space, *odd = space + (half + middle) * kTile<T>;
-  product<T, V, Factor::packed, Start::zero, Finish::store>(x, 2 * ldx, (m.columns + 1) / 2, m.even, half + middle,
-                                                            nullptr, even, kTile<T>, half + middle);
-  product<T, V, Factor::packed, Start::zero, Finish::store>(x + ldx, 2 * ldx, m.columns / 2, m.odd, half, nullptr, odd,
-                                                            kTile<T>, half);
+  product<T, V, Factor::rows, Start::zero, Finish::store>(x, 2 * ldx, (m.columns + 1) / 2, m.even, half + middle,
+                                                          nullptr, even, kTile<T>, half + middle);
+  product<T, V, Factor::rows, Start::zero, Finish::store>(x + ldx, 2 * ldx, m.columns / 2, m.odd, half, nullptr, odd,
+                                                          kTile<T>, half);
   for (int64_t p = 0; p < half; ++p)
     for (int v = 0; v < V * n; v += n) {
       const Vec<T> a = load(even + p * kTile<T> + v), b = load(odd + p * kTile<T> + v);
