@@ -67,7 +67,8 @@ def ordinary(tensors: Sequence[Tensor]) -> bool:
     if torch._C._len_torch_dispatch_stack():
         return False
     for t in tensors:
-        if type(t) not in _ORDINARY or not (t.is_cpu or t.is_cuda):
+        # is_grads_batched makes tensors of the plain type that have no storage
+        if type(t) not in _ORDINARY or not (t.is_cpu or t.is_cuda) or not torch._C._has_storage(t):
             return False
     return True
 

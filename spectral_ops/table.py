@@ -66,6 +66,14 @@ _ROWS = (
         autocast="rule",
     ),
     Row(
+        "spectral_linear_backward",
+        "(Tensor grad_y, Tensor x, Tensor y, Tensor transform, Tensor weight, Tensor? bias, str activation, "
+        "Tensor inverse, str output_activation='none', bool want_grad_x=True) -> (Tensor, Tensor, Tensor)",
+        "(Tensor grad_y, Tensor x, Tensor y, Tensor transform, Tensor weight, Tensor? bias, int activation, "
+        "Tensor inverse, int output_activation, Tensor(a!)? grad_x, Tensor(b!) grad_weight, Tensor(c!)? grad_bias) "
+        "-> ()",
+    ),
+    Row(
         "spectral_mlp",
         f"(Tensor x, Tensor? transform, {_NETWORK}) -> Tensor",
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor(a!) out) -> ()",

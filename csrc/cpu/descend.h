@@ -46,17 +46,12 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
   parallel_for(0, net.blocks * net.branches, grain(3 * net.block * chain.operations),
                [&](int64_t begin, int64_t end) { kernels<T>().gradients(net, begin, end); });
 
-  const auto add_blocks = [&](const T* sums, int64_t values, T* total, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) total[i] = sums[i];
-    for (int64_t block = 1; block < net.blocks; ++block)
-      for (int64_t i = begin; i < end; ++i) total[i] += sums[block * values + i];
-  };
   if (!direct)
     parallel_for(0, net.branches, 1, [&](int64_t begin, int64_t end) {
       for (int64_t j = 0; j < net.depth; ++j) {
         const int64_t size = net.layers[j].out * net.layers[j].in, out = net.layers[j].out;
-        add_blocks(weight_sums[j], net.branches * size, weights[j], begin * size, end * size);
-        if (biases[j]) add_blocks(bias_sums[j], net.branches * out, biases[j], begin * out, end * out);
+        add_blocks(weight_sums[j], net.blocks, net.branches * size, weights[j], begin * size, end * size);
+        if (biases[j]) add_blocks(bias_sums[j], net.blocks, net.branches * out, biases[j], begin * out, end * out);
       }
     });
   for (int64_t q = 0; losses && q < net.branches; ++q) {

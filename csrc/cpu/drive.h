@@ -49,7 +49,8 @@ template <class T> struct PackedTube {
   std::vector<T> values;
   TubeMatrix<T> matrix;
 
-  explicit PackedTube(const Tensor& t) { pack(in<T>(t), t.size(0), t.size(1)); }
+  explicit PackedTube(const Tensor& t) : PackedTube(in<T>(t), t.size(0), t.size(1)) {}
+  PackedTube(const T* m, int64_t rows, int64_t columns) { pack(m, rows, columns); }
 
   const TubeMatrix<T>* operator&() const { return &matrix; }
 
@@ -119,6 +120,14 @@ template <class T> struct Chain {
 // How many items a thread should take at least, so that a thread's share is worth waking it (about 2 us of arithmetic).
 inline int64_t grain(int64_t operations_of_item) {
   return std::max<int64_t>(1, 200000 / std::max<int64_t>(operations_of_item, 1));
+}
+
+// total[i] = sums[0][i] + sums[1][i] + ..., in this order, for i in [begin, end); a block has `values` values.
+template <class T>
+void add_blocks(const T* sums, int64_t blocks, int64_t values, T* total, int64_t begin, int64_t end) {
+  std::copy(sums + begin, sums + end, total + begin);
+  for (int64_t block = 1; block < blocks; ++block)
+    for (int64_t i = begin; i < end; ++i) total[i] += sums[block * values + i];
 }
 
 // Runs the network kernel. Small batches are split over the branches too, where each branch writes its own output.

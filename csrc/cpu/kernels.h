@@ -59,6 +59,20 @@ template <class T> struct Gradients {
   int64_t block, blocks;  // samples in a block
 };
 
+// Gradients of spectral_linear. Work item: a block of samples.
+template <class T> struct TubeGradients {
+  int64_t samples, branches;
+  const T *x, *y, *grad_y;                 // (N, I, Q), (N, O, Q), (N, O, Q); y only with an output activation
+  const TubeMatrix<T>* transform;          // (Q', Q)
+  const TubeMatrix<T>* transform_adjoint;  // (Q, Q')
+  const TubeMatrix<T>* inverse_adjoint;    // (Q', Q)
+  Layer<T> layer;
+  Activation output_activation;  // one whose derivative y tells: not gelu, not silu
+  T* grad_x;                     // (N, I, Q) or null
+  T *weight_sums, *bias_sums;    // (blocks, Q', O, I), (blocks, Q', O) or null
+  int64_t block;
+};
+
 // A transform of x seen as (outer, n, inner).
 template <class T> struct Tubes {
   int64_t outer, inner;
@@ -83,6 +97,7 @@ template <class T> struct Kernels {
   int64_t tile;  // samples in a tile
   void (*network)(const Network<T>&, int64_t begin, int64_t end);
   void (*gradients)(const Gradients<T>&, int64_t begin, int64_t end);
+  void (*tube_gradients)(const TubeGradients<T>&, int64_t begin, int64_t end);
   void (*tubes)(const Tubes<T>&, int64_t begin, int64_t end);
   void (*ensemble)(const Ensemble<T>&, int64_t begin, int64_t end);
   void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);

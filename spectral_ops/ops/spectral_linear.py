@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..op import lower
+from ..op import lower, run_below_autograd
 from . import checks
 from .activations import apply, code, wide
 from .branch_linear import layer
@@ -101,14 +101,23 @@ def cpp(args: list[Any], out: Tensor) -> None:
     )
 
 
-def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
+def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Tensor, list[Tensor]]:
+    y = run_below_autograd("spectral_linear", direct, *args)
+    return y, [y]
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Tensor]) -> list[Any]:
     x, transform, weight, bias, activation, inverse, output_activation = args
+    (grad,), (y,) = grads, kept
     ops = torch.ops.spectral
-    grad = grads[0]
+    if not (needs[1] or needs[5] or output_activation in ("gelu", "silu")):
+        grad_x, grad_weight, grad_bias = ops.spectral_linear_backward(
+            grad, x, y, transform, weight, bias, activation, inverse, output_activation, needs[0]
+        )
+        return [grad_x if needs[0] else None, None, grad_weight, grad_bias, None, None, None]
+    # gradients of the matrices, or of an output activation that y does not tell: stage by stage
     branches = ops.to_branches(x, transform)
-    h = None
-    if output_activation != "none" or needs[5]:
-        h = ops.branch_linear(branches, weight, bias, activation)
+    h = ops.branch_linear(branches, weight, bias, activation)
     if output_activation != "none":
         z = ops.from_branches(h, inverse)
         grad = through(output_activation, grad, z, apply(output_activation, z))

@@ -1,6 +1,7 @@
 // The gradients of branch networks. A block of samples of one branch is one work item: per tile the forward pass is
 // computed again with all activations kept (they stay in L2), then the chain goes backward: the weight gradient
 // accumulates in registers over the samples of a tile, the input gradient is one more tile product.
+#include "accumulate.h"
 #include "mixture.h"
 #include "network.h"
 
@@ -14,34 +15,6 @@ template <class T> struct Descent {
   T** weight_sums;  // per layer [O][padded I]
   T** bias_sums;    // per layer [O][kLanes]
   T *grad, *next, *rows;
-
-  static int64_t padded(int64_t width) { return round_up(width, kLanes<T>); }
-
-  // weight_sums[j] += grad x h^T over `count` samples; rows holds h transposed, [sample][padded I]
-  void accumulate_weights(int64_t j, int64_t count) const {
-    const int64_t in = net.layers[j].in, out = net.layers[j].out, width = padded(in);
-    transpose_tile(activations[j], in, count, rows, width);
-    int64_t column = 0;
-    for (; column + 2 * kLanes<T> <= width; column += 2 * kLanes<T>)
-      product<T, 2, Factor::tile, Start::accumulate, Finish::store>(rows + column, width, count, grad, 0, nullptr,
-                                                                    weight_sums[j] + column, width, out);
-    if (column < width)
-      product<T, 1, Factor::tile, Start::accumulate, Finish::store>(rows + column, width, count, grad, 0, nullptr,
-                                                                    weight_sums[j] + column, width, out);
-  }
-
-  void accumulate_bias(int64_t j) const {
-    for (int64_t o = 0; o < net.layers[j].out; ++o) {
-      T* sum = bias_sums[j] + o * kLanes<T>;
-      store(sum, load(sum) + load(grad + o * kTile<T>) + load(grad + o * kTile<T> + kLanes<T>));
-    }
-  }
-
-  // Lanes without a sample must add nothing, whatever the weights hold.
-  static void clear_lanes(T* tile, int64_t width, int64_t count) {
-    for (int64_t i = 0; i < width; ++i)
-      for (int64_t lane = count; lane < kTile<T>; ++lane) tile[i * kTile<T> + lane] = 0;
-  }
 
   // grad = (softmax(logits) - one hot) / N; returns the sum of the samples' losses.
   double cross_entropy(int64_t first, int64_t count, const T* logits) const {
@@ -84,8 +57,7 @@ template <class T> struct Descent {
         descend(layer.activation, grad, arguments[j] ? arguments[j] : activations[j + 1], activations[j + 1],
                 layer.out);
       if (count < kTile<T>) clear_lanes(grad, layer.out, count);
-      if (layer.bias) accumulate_bias(j);
-      accumulate_weights(j, count);
+      accumulate(layer, activations[j], grad, count, rows, weight_sums[j], bias_sums[j]);
       if (j == 0 && !net.grad_x) break;
       through_activation = j > 0 && layers[j - 1].activation == Activation::relu;
       const T* w = layer.weight + branch * layer.in * layer.out;
@@ -103,18 +75,12 @@ template <class T> struct Descent {
     return loss;
   }
 
-  // The sums of this item, out of their padded rows.
   void write(int64_t block) const {
     for (int64_t j = 0; j < net.depth; ++j) {
-      const int64_t in = net.layers[j].in, out = net.layers[j].out, item = block * net.branches + branch;
-      for (int64_t o = 0; o < out; ++o)
-        std::memcpy(net.weight_sums[j] + (item * out + o) * in, weight_sums[j] + o * padded(in), in * sizeof(T));
-      if (!net.layers[j].bias) continue;
-      for (int64_t o = 0; o < out; ++o) {
-        T total = 0;
-        for (int lane = 0; lane < kLanes<T>; ++lane) total += bias_sums[j][o * kLanes<T> + lane];
-        net.bias_sums[j][item * out + o] = total;
-      }
+      const Layer<T>& layer = net.layers[j];
+      const int64_t item = block * net.branches + branch;
+      write_sums(layer, weight_sums[j], bias_sums[j], net.weight_sums[j] + item * layer.out * layer.in,
+                 layer.bias ? net.bias_sums[j] + item * layer.out : nullptr);
     }
   }
 };
@@ -127,9 +93,9 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   for (int64_t j = 0; j < depth; ++j) {
     const Layer<T>& layer = net.layers[j];
     tiles += layer.out * kTile<T> * (needs_argument(layer.activation) ? 2 : 1);
-    sums += layer.out * (Descent<T>::padded(layer.in) + kLanes<T>);
+    sums += layer.out * (padded<T>(layer.in) + kLanes<T>);
   }
-  const int64_t rows = kTile<T> * Descent<T>::padded(widest);
+  const int64_t rows = kTile<T> * padded<T>(widest);
   char* memory = static_cast<char*>(
       scratch(Slot::item, round_up(pointers, 64) + (tiles + sums + 2 * tile_row + rows) * int64_t(sizeof(T))));
   T** table = reinterpret_cast<T**>(memory);
@@ -149,7 +115,7 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   }
   T* first_sum = next;
   for (int64_t j = 0; j < depth; ++j) {
-    descent.weight_sums[j] = take(net.layers[j].out * Descent<T>::padded(net.layers[j].in));
+    descent.weight_sums[j] = take(net.layers[j].out * padded<T>(net.layers[j].in));
     descent.bias_sums[j] = take(net.layers[j].out * kLanes<T>);
   }
   T *grad = take(tile_row), *spare = take(tile_row);

@@ -3,9 +3,10 @@
 
 namespace spectral::SPECTRAL_LEVEL {
 
-extern const Kernels<float> float_kernels = {kTile<float>, network<float>,  gradients<float>,
-                                             tubes<float>, ensemble<float>, ensemble_gradients<float>};
-extern const Kernels<double> double_kernels = {kTile<double>, network<double>,  gradients<double>,
-                                               tubes<double>, ensemble<double>, ensemble_gradients<double>};
+template <class T> inline constexpr Kernels<T> kernels_of = {
+    kTile<T>, network<T>, gradients<T>, tube_gradients<T>, tubes<T>, ensemble<T>, ensemble_gradients<T>,
+};
+extern const Kernels<float> float_kernels = kernels_of<float>;
+extern const Kernels<double> double_kernels = kernels_of<double>;
 
 }  // namespace spectral::SPECTRAL_LEVEL

@@ -1,0 +1,54 @@
+// Weight and bias gradients of one layer, accumulated tile by tile: weight sums as [O][padded I], bias sums as
+// [O][kLanes].
+#pragma once
+#include "network.h"
+
+namespace spectral::SPECTRAL_LEVEL {
+
+template <class T> SPECTRAL_INLINE int64_t padded(int64_t width) { return round_up(width, kLanes<T>); }
+
+// How many values the sums of a layer take.
+template <class T> SPECTRAL_INLINE int64_t sums_size(const Layer<T>& layer) {
+  return layer.out * (padded<T>(layer.in) + kLanes<T>);
+}
+
+// Lanes without a sample must add nothing, whatever the weights hold.
+template <class T> SPECTRAL_INLINE void clear_lanes(T* tile, int64_t width, int64_t count) {
+  for (int64_t i = 0; i < width; ++i)
+    for (int64_t lane = count; lane < kTile<T>; ++lane) tile[i * kTile<T> + lane] = 0;
+}
+
+// weights += grad h^T over `count` samples, biases += grad. rows: space for h transposed, [sample][padded I].
+template <class T> SPECTRAL_INLINE void accumulate(const Layer<T>& layer, const T* h, const T* grad, int64_t count,
+                                                   T* rows, T* weights, T* biases) {
+  constexpr int n = kLanes<T>;
+  const int64_t width = padded<T>(layer.in);
+  transpose_tile(h, layer.in, count, rows, width);
+  int64_t column = 0;
+  for (; column + 2 * n <= width; column += 2 * n)
+    product<T, 2, Factor::tile, Start::accumulate, Finish::store>(rows + column, width, count, grad, 0, nullptr,
+                                                                  weights + column, width, layer.out);
+  if (column < width)
+    product<T, 1, Factor::tile, Start::accumulate, Finish::store>(rows + column, width, count, grad, 0, nullptr,
+                                                                  weights + column, width, layer.out);
+  if (!layer.bias) return;
+  for (int64_t o = 0; o < layer.out; ++o) {
+    T* sum = biases + o * n;
+    store(sum, load(sum) + load(grad + o * kTile<T>) + load(grad + o * kTile<T> + n));
+  }
+}
+
+// The sums out of their padded rows: weight (O, I), bias (O) where there is one.
+template <class T>
+SPECTRAL_INLINE void write_sums(const Layer<T>& layer, const T* weights, const T* biases, T* weight, T* bias) {
+  for (int64_t o = 0; o < layer.out; ++o)
+    std::memcpy(weight + o * layer.in, weights + o * padded<T>(layer.in), layer.in * sizeof(T));
+  if (!layer.bias) return;
+  for (int64_t o = 0; o < layer.out; ++o) {
+    T total = 0;
+    for (int lane = 0; lane < kLanes<T>; ++lane) total += biases[o * kLanes<T> + lane];
+    bias[o] = total;
+  }
+}
+
+}  // namespace spectral::SPECTRAL_LEVEL
