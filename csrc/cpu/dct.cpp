@@ -11,8 +11,7 @@ void dct(const Tensor& x, const Tensor& matrix, int64_t dim, const Tensor& y) {
     for (int64_t d = 0; d < dim; ++d) t.outer *= x.size(d);
     for (int64_t d = dim + 1; d < x.dim(); ++d) t.inner *= x.size(d);
     const int64_t tile = kernels<T>().tile, n = matrix.size(0);
-    const int64_t items = t.inner == 1 ? ceil_div(t.outer, tile) : t.outer * ceil_div(t.inner, tile);
-    parallel_for(0, items, grain(4 * tile * n * n),
+    parallel_for(0, kernels<T>().tube_items(t), grain(4 * tile * n * n),
                  [&](int64_t begin, int64_t end) { kernels<T>().tubes(t, begin, end); });
   });
 }

@@ -98,6 +98,7 @@ template <class T> struct Kernels {
   void (*network)(const Network<T>&, int64_t begin, int64_t end);
   void (*gradients)(const Gradients<T>&, int64_t begin, int64_t end);
   void (*tube_gradients)(const TubeGradients<T>&, int64_t begin, int64_t end);
+  int64_t (*tube_items)(const Tubes<T>&);
   void (*tubes)(const Tubes<T>&, int64_t begin, int64_t end);
   void (*ensemble)(const Ensemble<T>&, int64_t begin, int64_t end);
   void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);

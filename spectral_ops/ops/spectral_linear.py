@@ -24,8 +24,8 @@ def check(
     activation: str,
     inverse: Tensor,
     output_activation: str = "none",
+    op: str = "spectral_linear",
 ) -> None:
-    op = "spectral_linear"
     q, _, i = checks.branches(op, x, transform)
     if weight.dim() != 3 or weight.shape[0] != q or weight.shape[2] != i:
         must = f"(Q', O, I) with Q' = {q} as in transform and I = {i} as in x"

@@ -27,7 +27,7 @@ def check(
     output_activation: str = "none",
     want_grad_x: bool = True,
 ) -> None:
-    spectral_linear.check(x, transform, weight, bias, activation, inverse, output_activation)
+    spectral_linear.check(x, transform, weight, bias, activation, inverse, output_activation, OP)
     n, o, q = x.shape[0], weight.shape[1], x.shape[2]
     for name, t in (("grad_y", grad_y), ("y", y)):
         if t.dim() != 3 or t.shape[0] != n or t.shape[1] != o or t.shape[2] != q:
