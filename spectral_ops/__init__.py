@@ -10,7 +10,7 @@ from .op import backends, explain, use
 
 _op.register_all()
 
-from . import transforms
+from . import ensemble, nn, transforms  # noqa: E402  (they call the ops that the line above registers)
 from .functional import dct, idct  # noqa: E402
 
 __version__ = "0.1.0"

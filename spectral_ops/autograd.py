@@ -1,9 +1,9 @@
 """Gradients that are right everywhere: one rule for every op of the table.
 
-Under torch.func transforms or forward-mode AD the op becomes its reference, which is made of aten ops and traced through.
-When a gradient is wanted, one autograd.Function runs the op below autograd and, in backward, the rule module's `backward`
-(public ops again, so double backward works and every backend serves it). Without a `backward` the reference is
-differentiated. Otherwise the call goes straight down.
+Under torch.func transforms or forward-mode AD the op becomes its reference, which is made of aten ops and traced.
+When a gradient is wanted, one autograd.Function runs the op below autograd and, in backward, the rule module's
+`backward` (public ops again, so double backward works and every backend serves it). Without a `backward` the
+reference is differentiated. Otherwise the call goes straight down.
 
 The private names of torch that this needs are in this file only; `tests/test_contract.py` fails loudly when one goes.
 """
@@ -62,7 +62,7 @@ def tensors_of(args: Sequence[Any]) -> list[Tensor]:
 def ordinary(tensors: Sequence[Tensor]) -> bool:
     """Whether all are plain tensors on the CPU or a GPU, outside any dispatch mode.
 
-    They need no second trip through the dispatcher, where boxing lists of tensors again costs as much as a small kernel.
+    They need no second trip through the dispatcher, where boxing lists of tensors costs as much as a small kernel.
     """
     if torch._C._len_torch_dispatch_stack():
         return False
@@ -120,7 +120,7 @@ class _Call:
     def __init__(self, op: Op, args: Sequence[Any], structure: list[Any], direct: bool) -> None:
         self.op, self.structure, self.direct = op, structure, direct
         self.again = op.backend_again()
-        self.args: Sequence[Any] | None = args  # until forward has run
+        self.args = args  # until forward has run
         self.results: list[Any] = []
 
 
@@ -129,7 +129,7 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:
-        args, call.args = call.args, None
+        args, call.args = call.args, ()
         ctx.call, ctx.inputs = call, len(tensors)
         ctx.set_materialize_grads(False)
         rule = call.op.rule
@@ -180,10 +180,11 @@ class Op(Protocol):
     """
 
     rule: ModuleType
-    run: Callable
     below: Callable
     complete: Callable
     backend_again: Callable
+
+    def run(self, *args: Any) -> Any: ...
 
 
 def autograd_kernel(op: Op) -> Callable:

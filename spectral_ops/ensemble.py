@@ -24,9 +24,7 @@ __all__ = [
 ]
 
 
-def average(
-    branches: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
+def average(branches: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """w_q = 1 / Q for Q = `branches`.
 
     Raises: ValueError for branches < 1.
@@ -129,7 +127,8 @@ def ensemble_cross_entropy(output: Tensor, target: Tensor, space: str = "probabi
     """
     op = "ensemble_cross_entropy"
     checks.space(op, space)
-    checks.shape(op, "output", output, "(N, C)", output.dim() == 2)
+    if output.dim() != 2:
+        raise checks.wrong_shape(op, "output", output, "(N, C)")
     _check_target(op, output[None], target)
     if space == "logits":
         return functional.cross_entropy(output, target)
@@ -145,7 +144,8 @@ def probability(name: str, p: float) -> float:
 
 def _losses(name: str, losses: Tensor) -> Tensor:
     """The losses in float64, or why they cannot rank branches."""
-    checks.shape(name, "losses", losses, "(Q,) with Q at least 1", losses.dim() == 1 and losses.numel() > 0)
+    if losses.dim() != 1 or losses.numel() == 0:
+        raise checks.wrong_shape(name, "losses", losses, "(Q,) with Q at least 1")
     if not losses.is_floating_point():
         raise TypeError(f"{name}: losses must be floating point, got {losses.dtype}")
     exact = losses.detach().double()
@@ -155,11 +155,13 @@ def _losses(name: str, losses: Tensor) -> Tensor:
 
 
 def _check_target(name: str, logits: Tensor, target: Tensor) -> None:
-    checks.shape(name, "logits", logits, "(Q, N, C)", logits.dim() == 3)
+    if logits.dim() != 3:
+        raise checks.wrong_shape(name, "logits", logits, "(Q, N, C)")
     if target.dtype != torch.int64:
         raise TypeError(f"{name}: target must be int64, got {target.dtype}")
     n = logits.shape[1]
-    checks.shape(name, "target", target, f"(N,) with N = {n} as in the logits", tuple(target.shape) == (n,))
+    if tuple(target.shape) != (n,):
+        raise checks.wrong_shape(name, "target", target, f"(N,) with N = {n} as in the logits")
 
 
 def _normalised(weights: Tensor, losses: Tensor) -> Tensor:

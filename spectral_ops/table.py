@@ -1,7 +1,7 @@
 """The surface of the package: one row per op.
 
 Registration (`op.py`), the native loader (`native.py`), tests, benchmarks and `spectral doctor` all walk this table.
-A schema is spelled here and nowhere else; `tests/test_contract.py` compares the C++ signatures with the `native` column.
+A schema is spelled here and nowhere else; `tests/test_contract.py` compares the C++ signatures with column `native`.
 """
 
 from __future__ import annotations

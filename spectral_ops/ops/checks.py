@@ -15,7 +15,7 @@ TILE_BUDGET = 1 << 22  # values a work item may keep: 16 MiB of float32, a share
 
 
 def wrong_shape(op: str, name: str, t: Tensor, must: str) -> ValueError:
-    """The error to raise; `must` is the shape in letters, with the sizes that fix them. Built only when it is raised."""
+    """The error to raise; `must` is the shape in letters, with the sizes that fix them. Built only to be raised."""
     sizes = tuple(t.shape)
     got = f"({', '.join(str(s) for s in sizes)}{',' if len(sizes) == 1 else ''})"
     return ValueError(f"{op}: {name} must be {must}, got {got}")
@@ -66,7 +66,7 @@ def branches(op: str, x: Tensor, transform: Tensor | None) -> tuple[int, int, in
 def layers(
     op: str, q: int, width: int, weights: Sequence[Tensor], biases: Sequence[Tensor | None], activations: Sequence[str]
 ) -> int:
-    """Check a chain of branch layers that starts with `width` features in each of q branches; returns its last width."""
+    """Check a chain of layers that starts with `width` features in each of q branches; returns its last width."""
     if not weights:
         raise ValueError(f"{op}: weights must hold at least one (Q', O, I) tensor, got none")
     for name, given in (("biases", biases), ("activations", activations)):

@@ -101,7 +101,7 @@ def reference(
     inverse: bool = False,
     orthogonalize: bool = False,
 ) -> Tensor:
-    """y_k = 2 sum_j x_j cos(pi k (2j + 1) / 2n) (type II), y_k = x_0 + 2 sum_j>0 x_j cos(pi j (2k + 1) / 2n) (type III).
+    """Type II: y_k = 2 sum_j x_j cos(pi k (2j + 1) / 2n); type III: y_k = x_0 + 2 sum_j>0 x_j cos(pi j (2k + 1) / 2n).
 
     Args:
         x: any shape, real floating point. dim: the dimension of length n that is transformed; k counts half periods.

@@ -64,7 +64,9 @@ def reference(
     return branch_ensemble.mixture(logits, branch_weights, space).to(x.dtype).contiguous()
 
 
-def cpp_why_not(x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any) -> str | None:
+def cpp_why_not(
+    x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any
+) -> str | None:
     return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
 
 

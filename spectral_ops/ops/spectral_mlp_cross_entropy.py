@@ -81,7 +81,9 @@ def branch_losses(logits: Tensor, target: Tensor) -> Tensor:
     return -torch.log_softmax(logits, -1).gather(-1, index).squeeze(-1).mean(-1)
 
 
-def cpp_why_not(x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any) -> str | None:
+def cpp_why_not(
+    x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any
+) -> str | None:
     return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
 
 
@@ -99,7 +101,7 @@ def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[t
 
 def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Any]) -> list[Any]:
     *net, target = args
-    x, transform, weights, biases, activations = net
+    x, transform, _, biases, _ = net
     grad_losses, grad_logits = grads
     if grad_logits is None and not torch.is_grad_enabled():
         grad_branches, grad_weights, grad_biases = kept

@@ -12,7 +12,6 @@ from . import spectral_mlp_cross_entropy as loss_op
 from .activations import code, dense_like, wide
 
 
-
 def check(
     x: Tensor,
     transform: Tensor | None,
@@ -78,7 +77,9 @@ def reference(
     )
 
 
-def cpp_why_not(x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any) -> str | None:
+def cpp_why_not(
+    x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any
+) -> str | None:
     return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
 
 

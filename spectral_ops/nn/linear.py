@@ -1,0 +1,149 @@
+"""One tube layer: SpectralLinear (activation among the branches) and TNNLinear (activation among the samples)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import activations
+from ..transforms import Transform
+from . import arguments
+
+
+class _TubeLinear(nn.Module):
+    """Transform, one matrix per branch, inverse transform; the activation stands before or after the inverse."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        branches: int,
+        transform: Transform | None,
+        bias: bool,
+        activation: str,
+        rank: int | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.in_features = arguments.size(name, "in_features", in_features)
+        self.out_features = arguments.size(name, "out_features", out_features)
+        self.branches = arguments.size(name, "branches", branches)
+        self.rank = None if rank is None else arguments.size(name, "rank", rank)
+        self.activation = arguments.activation(name, activation)
+        self.transform = arguments.transform(name, transform, branches)
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(self.transform.branches, *shape, device=device, dtype=dtype))
+
+        if self.rank is None:
+            self.weight = parameter(out_features, in_features)
+        else:
+            self.weight_in = parameter(self.rank, in_features)
+            self.weight_out = parameter(out_features, self.rank)
+        self.register_parameter("bias", parameter(out_features) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """New random weights that keep the variance of the features; zero bias."""
+        if self.rank is None:
+            arguments.fill(self.weight, self.in_features, self.activation)
+        else:
+            arguments.fill_low_rank(self.weight_in, self.weight_out, self.activation)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def operations(self) -> int:
+        """Multiply-adds for one sample: transform, weights and inverse, each as a matrix."""
+        q, q_out = self.transform.length, self.transform.branches
+        weights = [self.weight] if self.rank is None else [self.weight_in, self.weight_out]
+        return (self.in_features + self.out_features) * q * q_out + sum(w.numel() for w in weights)
+
+    def _compute(self, x: Tensor, activation: str, output_activation: str) -> Tensor:
+        matrix, inverse = self.transform.matrix_as(x), self.transform.inverse_as(x)
+        ops = torch.ops.spectral
+        if self.rank is None:
+            return ops.spectral_linear(x, matrix, self.weight, self.bias, activation, inverse, output_activation)
+        weights, biases = [self.weight_in, self.weight_out], [None, self.bias]
+        branches = ops.spectral_mlp(x, matrix, weights, biases, ["none", activation])
+        return activations.apply(output_activation, ops.from_branches(branches, inverse))
+
+    def extra_repr(self) -> str:
+        rank = "" if self.rank is None else f", rank={self.rank}"
+        return (
+            f"{self.in_features}, {self.out_features}, branches={self.branches}, bias={self.bias is not None}, "
+            f"activation={self.activation!r}{rank}"
+        )
+
+
+class SpectralLinear(_TubeLinear):
+    """y = L^-1(act(W_q L(x)_q + b_q)): a fully connected layer whose activation acts in the spectral domain.
+
+    x (N, I, Q) -> y (N, O, Q), one fused kernel. Each branch q has a matrix of its own; that is the t-product of x with
+    a weight tensor, so the layer stands for an IQ x OQ matrix with Q times fewer parameters.
+
+    Args:
+        in_features: I. out_features: O.
+        branches: Q, the length of the tubes.
+        transform: the map along the tubes, a `spectral_ops.transforms.Transform` of length Q; default DCT(Q).
+        bias: add b (Q', O), in the spectral domain.
+        activation: none, relu, gelu, silu, tanh or sigmoid.
+        rank: the tubal rank R: W_q = C_q D_q (eq. 13). None: full.
+
+    Parameters:
+        weight (Q', O, I); with a rank instead weight_in (Q', R, I), D of the paper, and weight_out (Q', O, R), C.
+        bias (Q', O), zero at first. The weights start uniform, with He's variance for a branch's own fan-in I.
+
+    Raises: ValueError for sizes, names and a transform of another length; TypeError for the wrong type.
+    Accuracy, gradient: those of `torch.ops.spectral.spectral_linear`.
+    Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (8), (10), (13).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        branches: int,
+        transform: Transform | None = None,
+        bias: bool = True,
+        activation: str = "none",
+        rank: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, branches, transform, bias, activation, rank, device, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, Q) -> (N, O, Q)."""
+        return self._compute(x, self.activation, "none")
+
+
+class TNNLinear(_TubeLinear):
+    """y = act(W • x + b): the tensor neural network's layer, with its activation in the original domain.
+
+    x (N, I, Q) -> y (N, O, Q), one fused kernel. Arguments, parameters and errors as in `SpectralLinear`. The bias is
+    kept in the spectral domain; that is the paper's bias tensor transformed, and trains the same.
+
+    Because the activation mixes the branches, the transforms between two such layers do not cancel.
+
+    Source: Newman et al. 2018, Stable Tensor Neural Networks for Rapid Deep Learning, X_j = act(W * X_(j-1) + B).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        branches: int,
+        transform: Transform | None = None,
+        bias: bool = True,
+        activation: str = "relu",
+        rank: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, branches, transform, bias, activation, rank, device, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, Q) -> (N, O, Q)."""
+        return self._compute(x, "none", self.activation)
