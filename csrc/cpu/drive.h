@@ -141,9 +141,10 @@ template <class T> void run(Network<T> net, int64_t layer_operations) {
   const bool whole =
       net.inverse || net.branch_weights || (net.transform && net.transform->kind == TubeMatrix<T>::Kind::synthesis);
   if (!whole) {
-    const int64_t wanted = net.transform ? (tiles < threads || tiles % threads ? threads : 1) : 4 * threads;
-    net.ranges =
-        std::clamp<int64_t>(ceil_div(wanted, std::max<int64_t>(tiles, 1)), 1, std::max<int64_t>(net.branches, 1));
+    // few tiles: share the branches, so that a thread reads the weights of its own branches only
+    const int64_t wanted = net.transform ? (tiles <= 2 * threads ? threads : 1)
+                                         : ceil_div(4 * threads, std::max<int64_t>(tiles, 1));
+    net.ranges = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(net.branches, 1));
   }
   parallel_for(0, tiles * net.ranges, grain(kernels<T>().tile * operations / net.ranges),
                [&](int64_t begin, int64_t end) { kernels<T>().network(net, begin, end); });

@@ -27,7 +27,7 @@ template <class T> struct TubeMatrix {
   const T *dense, *even, *odd;
 };
 
-// From x through the layers to y, sample tile by sample tile. Work item: (tile, range of branches).
+// From x through the layers to y, sample tile by sample tile. Work item: (range of branches, tile).
 template <class T> struct Network {
   int64_t samples, branches, in, out, widest;
   const T* x;                      // tubes (N, I, Q) with a transform, branches (Q', N, I) without

@@ -69,9 +69,10 @@ template <class T> void network(const Network<T>& net, int64_t begin, int64_t en
   const int64_t outputs = net.inverse ? net.branches * net.out * kTile<T> : 0;
   const int64_t space = max(net.transform ? tube_space(*net.transform) : 0, net.inverse ? tube_space(*net.inverse) : 0);
   T* memory = static_cast<T*>(scratch(Slot::item, (staged + outputs + 2 * row + space + row) * sizeof(T)));
+  const int64_t tiles = ceil_div(net.samples, kTile<T>);
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item / net.ranges * kTile<T>, count = min(kTile<T>, net.samples - first);
-    const int64_t from = min(net.branches, item % net.ranges * branches_a_range),
+    const int64_t first = item % tiles * kTile<T>, count = min(kTile<T>, net.samples - first);
+    const int64_t from = min(net.branches, item / tiles * branches_a_range),
                   to = min(net.branches, from + branches_a_range);
     T *a = memory + staged, *b = a + outputs, *c = b + row, *d = c + row, *e = d + row;
     if (count > kLanes<T>)
