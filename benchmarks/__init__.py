@@ -1,0 +1,1 @@
+"""Every op of the table, timed beside what a user would write without it: `python -m benchmarks.report`."""

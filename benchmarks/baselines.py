@@ -1,0 +1,178 @@
+"""What a user would write without spectral-ops: plain PyTorch, batched over the branches, and scipy for the DCT.
+
+Each function has the arguments of the op it stands beside. They are the fastest plain forms found on a two-core CPU:
+transforms as one GEMM in the layout the data have (no permuted copy), layers as one `baddbmm`, in-place ReLU. The same
+functions in float64 are the truth that errors are measured against, and under `torch.compile` the second baseline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": torch.relu_,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def to_branches(x: Tensor, transform: Tensor) -> Tensor:
+    """(N, I, Q) -> (Q', N, I): the product leaves the GEMM in branch-major layout."""
+    n, i, q = x.shape
+    return torch.mm(transform, x.reshape(n * i, q).mT).view(-1, n, i)
+
+
+def from_branches(y: Tensor, inverse: Tensor) -> Tensor:
+    """(Q', N, I) -> (N, I, Q)."""
+    q, n, i = y.shape
+    return torch.mm(y.reshape(q, n * i).mT, inverse.mT).view(n, i, -1)
+
+
+def branch_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    y = torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return ACTIVATIONS[activation](y)
+
+
+def spectral_linear(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    output_activation: str = "none",
+) -> Tensor:
+    h = branch_linear(to_branches(x, transform), weight, bias, activation)
+    return ACTIVATIONS[output_activation](from_branches(h, inverse))
+
+
+def spectral_mlp(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+) -> Tensor:
+    h = x if transform is None else to_branches(x, transform)
+    for weight, bias, activation in zip(weights, biases, activations, strict=True):
+        h = branch_linear(h, weight, bias, activation)
+    return h
+
+
+def literal_mlp(
+    x: Tensor,
+    transform: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    inverse: Tensor,
+) -> Tensor:
+    """`spectral_mlp` as eq. (8) prints it: every layer transforms its input and inverts its output.
+
+    The last layer's branches are the logits, so L transforms and L - 1 inverses.
+    """
+    last = len(weights) - 1
+    for j, (weight, bias, activation) in enumerate(zip(weights, biases, activations, strict=True)):
+        h = branch_linear(to_branches(x, transform), weight, bias, activation)
+        if j == last:
+            return h
+        x = from_branches(h, inverse)
+    raise ValueError("literal_mlp: weights must hold at least one layer")
+
+
+def spectral_mlp_cross_entropy(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    target: Tensor,
+) -> tuple[Tensor, Tensor]:
+    logits = spectral_mlp(x, transform, weights, biases, activations)
+    q, n, c = logits.shape
+    losses = functional.cross_entropy(logits.reshape(q * n, c), target.repeat(q), reduction="none")
+    return losses.view(q, n).mean(1), logits
+
+
+def branch_ensemble(logits: Tensor, weights: Tensor, space: str = "probabilities") -> Tensor:
+    branches = torch.softmax(logits, -1) if space == "probabilities" else logits
+    return torch.tensordot(weights, branches, 1)
+
+
+def spectral_ensemble(
+    x: Tensor,
+    transform: Tensor | None,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    branch_weights: Tensor,
+    space: str = "probabilities",
+) -> Tensor:
+    return branch_ensemble(spectral_mlp(x, transform, weights, biases, activations), branch_weights, space)
+
+
+def joint_loss(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Eq. (19): the mean of -log of the ensemble's probability of the target."""
+    return -probabilities.gather(1, target.unsqueeze(1)).log().mean()
+
+
+def dct_matrix(n: int, type: int, dtype: torch.dtype) -> Tensor:
+    """The (n, n) matrix of scipy's unnormalised DCT, from integer angles in float64."""
+    k = torch.arange(n)
+    m = 2 * torch.cos((2 * k[None, :] + 1) * k[:, None] % (4 * n) * (math.pi / (2 * n)))
+    if type == 3:
+        m = m.mT.clone()
+        m[:, 0] = 1
+    return m.to(dtype).contiguous()
+
+
+def along(matrix: Tensor, dim: int) -> Callable[[Tensor], Tensor]:
+    """x -> matrix @ x along `dim`, without moving the dimension: a GEMM, or one batched over the outer dimensions."""
+
+    def product(x: Tensor) -> Tensor:
+        axis = dim % x.dim()
+        if axis == x.dim() - 1:
+            return x @ matrix.mT
+        outer = x.reshape(math.prod(x.shape[:axis]), x.shape[axis], -1)
+        return torch.matmul(matrix, outer).view(x.shape)
+
+    return product
+
+
+def dct_fft(n: int, type: int, dim: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """x -> its DCT along `dim` by one real FFT of the reordered values (Makhoul, IEEE TASSP 28 (1980) 27)."""
+    half = n // 2 + 1
+    angle = torch.arange(n, dtype=torch.float64) * (math.pi / (2 * n))
+    turn = torch.complex(angle.cos(), angle.sin()).to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    j = torch.arange(n)
+    order = torch.where(j % 2 == 0, j // 2, n - 1 - j // 2)
+
+    def second(x: Tensor) -> Tensor:
+        x = x.movedim(dim, -1)
+        w = torch.fft.rfft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1)) * turn[:half].conj()
+        y = torch.cat([w.real, -w.imag[..., 1 : n - half + 1].flip(-1)], -1)
+        return (2 * y).movedim(-1, dim).contiguous()
+
+    def third(x: Tensor) -> Tensor:
+        x = x.movedim(dim, -1)
+        mirrored = functional.pad(x[..., 1:].flip(-1), (1, 0))
+        u = torch.fft.irfft(torch.complex(x, -mirrored)[..., :half] * turn[:half], n) * n
+        return u.index_select(-1, order).movedim(-1, dim).contiguous()
+
+    return second if type == 2 else third
+
+
+def dct_scipy(x: Tensor, type: int, dim: int) -> Callable[[], Tensor]:
+    """scipy's transform of x, on as many threads as torch has."""
+    from scipy import fft  # a run without scipy leaves its column empty
+
+    values, workers = x.numpy(), torch.get_num_threads()
+    return lambda: torch.from_numpy(fft.dct(values, type, axis=dim, workers=workers))
