@@ -10,7 +10,8 @@ The private names of torch that this needs are in this file only; `tests/test_co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -27,6 +28,23 @@ _HOLE = object()  # stands where a tensor was taken out
 def transforming() -> bool:
     """Whether a torch.func transform or forward-mode AD is active."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+@contextlib.contextmanager
+def untransformed() -> Iterator[None]:
+    """Tensors made inside belong to no torch.func transform and to no inference mode."""
+    with torch._C._DisableFuncTorch(), torch.inference_mode(False):
+        yield
+
+
+def outside_modes() -> bool:
+    """Whether no dispatch mode is active: under one (a tracer, fake tensors) new tensors belong to it."""
+    return torch._C._len_torch_dispatch_stack() == 0
+
+
+def graph_is_kept() -> bool:
+    """Whether the running backward pass keeps its graph (retain_graph), and may so be run again."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()
 
 
 def flatten(values: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
@@ -64,7 +82,7 @@ def ordinary(tensors: Sequence[Tensor]) -> bool:
 
     They need no second trip through the dispatcher, where boxing lists of tensors costs as much as a small kernel.
     """
-    if torch._C._len_torch_dispatch_stack():
+    if not outside_modes():
         return False
     for t in tensors:
         # is_grads_batched makes tensors of the plain type that have no storage

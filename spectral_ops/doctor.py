@@ -150,6 +150,10 @@ def _branches(device: str, features: int) -> torch.Tensor:
     return torch.zeros(_Q, _N, features, device=device)
 
 
+def _tube(device: str) -> torch.Tensor:
+    return torch.zeros(_N, _O, _Q, device=device)
+
+
 def _branch_weights(device: str) -> torch.Tensor:
     return torch.zeros(_Q, device=device)
 
@@ -162,6 +166,7 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "branch_linear": lambda d: (_branches(d, _I), *_layer(d)),
     "branch_mlp_backward": lambda d: (_branches(d, _O), _branches(d, _I), *_network(d)),
     "spectral_linear": lambda d: (*_data(d), *_layer(d), _data(d)[1]),
+    "spectral_linear_backward": lambda d: (_tube(d), _data(d)[0], _tube(d), _data(d)[1], *_layer(d), _data(d)[1]),
     "spectral_mlp": lambda d: (*_data(d), *_network(d)),
     "spectral_mlp_cross_entropy": lambda d: (*_data(d), *_network(d), _target(d)),
     "spectral_mlp_cross_entropy_with_grads": lambda d: (*_data(d), *_network(d), _target(d)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .autograd import outside_modes, transforming
 from .ops import dct as dct_rule
 
 
@@ -43,13 +44,17 @@ class Transform(nn.Module):
         return self._as("inverse", x)
 
     def _as(self, name: str, x: Tensor) -> Tensor:
-        key = (name, x.dtype, x.device)
-        if torch.compiler.is_compiling():
-            return getattr(self, name).to(x.device, x.dtype).contiguous()
+        key = (name, x.dtype, x.device, self._version())
+        if torch.compiler.is_compiling() or transforming() or not outside_modes():
+            return getattr(self, name).to(x.device, x.dtype)  # belongs to the transform or mode: not to be kept
         if key not in self._cache:
             with torch.inference_mode(False):
                 self._cache[key] = getattr(self, name).to(x.device, x.dtype).contiguous()
         return self._cache[key]
+
+    def _version(self) -> int:
+        """Changes when the matrix does."""
+        return 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (N, I, Q) into branches (Q', N, I)."""
@@ -148,15 +153,10 @@ class Matrix(Transform):
         return self.weight
 
     def _as(self, name: str, x: Tensor) -> Tensor:
-        if self.learned:
-            return getattr(self, name).to(x.device, x.dtype)
-        key = (name, x.dtype, x.device, self.weight._version)
-        if torch.compiler.is_compiling() or key not in self._cache:
-            value = getattr(self, name).to(x.device, x.dtype).contiguous()
-            if torch.compiler.is_compiling():
-                return value
-            self._cache[key] = value
-        return self._cache[key]
+        return getattr(self, name).to(x.device, x.dtype) if self.learned else super()._as(name, x)
+
+    def _version(self) -> int:
+        return self.weight._version
 
     def extra_repr(self) -> str:
         return f"{self.length}, learned={self.learned}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..autograd import outside_modes, untransformed
 from . import checks
 from .activations import wide
 
@@ -40,25 +42,28 @@ def factors(n: int, type: int, norm: str, inverse: bool, orthogonalize: bool, ad
     return Factors(type, head_in, head_out, scale)
 
 
-@functools.lru_cache(maxsize=256)
 def matrix(n: int, f: Factors, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The (n, n) matrix M of y = M x, computed in float64 with exact integer angles."""
-    # never a fake or functional tensor in the cache, whatever mode the caller traces in
-    with torch.inference_mode(False), torch.utils._python_dispatch._disable_current_modes():
-        k = torch.arange(n, dtype=torch.int64)
-        angle = (2 * k[None, :] + 1) * k[:, None] % (4 * n)  # of D_2[k, j], in units of pi / 2n
-        # fold into the first octant, so that equal magnitudes are equal to the last bit
-        quarter = torch.where(angle > 2 * n, 4 * n - angle, angle)
-        folded = torch.where(quarter > n, 2 * n - quarter, quarter)
-        exact, unit = folded.double(), torch.pi / (2 * n)
-        magnitude = torch.where(2 * folded <= n, torch.cos(exact * unit), torch.sin((n - exact) * unit))
-        m = 2 * torch.where(quarter > n, -magnitude, magnitude)
-        if f.type == 3:
-            m = m.mT.clone()
-            m[:, 0] = 1
-        m[:, 0] *= f.head_in
-        m[0] *= f.head_out
-        return (m * f.scale).to(device, dtype).contiguous()
+    return (_matrix if outside_modes() else _matrix.__wrapped__)(n, f, dtype).to(device)
+
+
+@functools.lru_cache(maxsize=256)
+def _matrix(n: int, f: Factors, dtype: torch.dtype) -> Tensor:
+    k = np.arange(n)
+    angle = (2 * k[None, :] + 1) * k[:, None] % (4 * n)  # of D_2[k, j], in units of pi / 2n
+    # fold into the first octant, so that equal magnitudes are equal to the last bit
+    quarter = np.where(angle > 2 * n, 4 * n - angle, angle)
+    folded = np.where(quarter > n, 2 * n - quarter, quarter)
+    unit = np.pi / (2 * n)
+    magnitude = np.where(2 * folded <= n, np.cos(folded * unit), np.sin((n - folded) * unit))
+    m = 2 * np.where(quarter > n, -magnitude, magnitude)
+    if f.type == 3:
+        m = m.T.copy()
+        m[:, 0] = 1
+    m[:, 0] *= f.head_in
+    m[0] *= f.head_out
+    with untransformed():  # the cache outlives any transform that the caller is in
+        return torch.from_numpy((m * f.scale).astype(np.float64 if dtype == torch.float64 else np.float32))
 
 
 def check(

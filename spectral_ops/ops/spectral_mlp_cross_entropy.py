@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..autograd import ordinary
+from ..autograd import graph_is_kept, ordinary
 from ..op import lower, run_below_autograd
 from . import checks, spectral_mlp
 from .activations import code, wide
@@ -105,7 +105,8 @@ def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Any]) -> 
     grad_losses, grad_logits = grads
     if grad_logits is None and not torch.is_grad_enabled():
         grad_branches, grad_weights, grad_biases = kept
-        if not all_ones(grad_losses):
+        # a graph that is kept may run again: its gradients are not given away, where they could be changed in place
+        if graph_is_kept() or not all_ones(grad_losses):
             scale = grad_losses.to(x.dtype)[:, None, None]
             grad_branches = grad_branches * scale if needs[0] or needs[1] else grad_branches
             grad_weights = [g * scale for g in grad_weights]

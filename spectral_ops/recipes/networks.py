@@ -7,6 +7,7 @@ They share one interface, in which a conventional network is a single branch:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Dense(OneBranch):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
-        for j, (i, o) in enumerate(zip(DENSE_FEATURES, DENSE_FEATURES[1:], strict=False)):
+        for j, (i, o) in enumerate(itertools.pairwise(DENSE_FEATURES)):
             last = j == LAYERS - 1
             linear = nn.Linear(i, o, bias=not last)
             nn.init.kaiming_uniform_(linear.weight, nonlinearity="linear" if last else "relu")
@@ -53,7 +54,7 @@ class Dense(OneBranch):
         return self.layers(x)[None]
 
     def operations(self) -> int:
-        return sum(i * o for i, o in zip(DENSE_FEATURES, DENSE_FEATURES[1:], strict=False))
+        return sum(i * o for i, o in itertools.pairwise(DENSE_FEATURES))
 
 
 class TNN(OneBranch):
@@ -67,7 +68,7 @@ class TNN(OneBranch):
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = list(zip(FEATURES, FEATURES[1:], strict=False))
+        pairs = list(itertools.pairwise(FEATURES))
         hidden = [TNNLinear(i, o, branches=SIDE) for i, o in pairs[:-1]]
         self.layers = nn.Sequential(*hidden, TNNLinear(*pairs[-1], branches=SIDE, bias=False, activation="none"))
 
@@ -89,7 +90,7 @@ class Spectral(SpectralMLP):
 
 
 class EagerSpectral(nn.Module):
-    """The same network as `Spectral`, sharing its parameters, as a user would write it: matmuls batched over branches."""
+    """The network of `Spectral`, sharing its parameters, as a user would write it: matmuls batched over branches."""
 
     def __init__(self, net: SpectralMLP) -> None:
         super().__init__()

@@ -1,0 +1,121 @@
+"""The command `spectral`: doctor, demo, train, explain."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from . import doctor, explain
+from .table import TABLE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status."""
+    args = _parser().parse_args(argv)
+    return args.run(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spectral", description="Structured neural layers at the speed they promise.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("doctor", help="what is installed, and which kernel each op takes")
+    command.set_defaults(run=_doctor)
+
+    command = commands.add_parser("demo", help="train the networks of paper 1 on MNIST, time them, write a report")
+    _training_arguments(command)
+    command.add_argument("--quick", action="store_true", help="fewer epochs and shorter timing: under 90 seconds")
+    command.set_defaults(run=_demo)
+
+    command = commands.add_parser("train", help="train one network of a recipe")
+    command.add_argument("recipe", choices=["fc-mnist"])
+    command.add_argument("--model", choices=["dense", "tnn", "spectral", "spectral-r8"], default="spectral")
+    command.add_argument("--save", type=Path, help="write the trained state_dict here, as safetensors")
+    _training_arguments(command)
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("explain", help="which kernel an op takes for given shapes, and why not the others")
+    command.add_argument("op", choices=sorted(TABLE))
+    command.add_argument("arguments", nargs="*", help="a shape such as 64,28,28, or a Python literal such as 'relu'")
+    command.set_defaults(run=_explain)
+    return parser
+
+
+def _training_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data-dir", type=Path, help="a folder with the IDX files of MNIST (60,000 + 10,000 images)")
+    command.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="where the report goes (default %(default)s)"
+    )
+    command.add_argument("--epochs", type=int, help="passes over the training data")
+    command.add_argument(
+        "--lr", type=float, default=0.01, help="Adam's learning rate (default %(default)s, the paper's)"
+    )
+    command.add_argument("--batch-size", type=int, default=64, help="default %(default)s, the paper's")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+
+
+def _settings(args: argparse.Namespace, quick: bool):
+    from .recipes.demo import QUICK_EPOCHS
+    from .recipes.training import Settings
+
+    for name in ("epochs", "batch_size", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise SystemExit(f"spectral: --{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    epochs = args.epochs or (QUICK_EPOCHS if quick else Settings.epochs)
+    return Settings(epochs, args.batch_size, args.lr, args.seed)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    print(doctor.report())
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from .recipes import demo
+
+    demo.run(_settings(args, args.quick), args.data_dir, args.out, args.quick)
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .recipes import data, training
+
+    settings = _settings(args, quick=False)
+    mnist = data.load(args.data_dir, settings.seed)
+
+    def show(step: int, steps: int, loss: float) -> None:
+        if step % max(steps // 20, 1) == 0:
+            print(f"step {step:6d} of {steps}  loss {loss:.4f}", flush=True)
+
+    run = training.train(args.model, mnist, settings, show)
+    for rule, accuracy in run.accuracy.items():
+        print(f"{rule:12} {100 * accuracy:.2f} %")
+    if run.lr_note:
+        print(run.lr_note)
+    if args.save:
+        from safetensors.torch import save_file
+
+        save_file({name: t.contiguous() for name, t in run.net.state_dict().items()}, args.save)
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    def value(text: str):
+        parts = text.split(",")
+        if all(part.strip().isdigit() for part in parts):
+            return torch.empty([int(part) for part in parts])
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+
+    print(explain(args.op, *map(value, args.arguments)))
+    return 0

@@ -1,0 +1,66 @@
+"""Shared fixtures, and the seconds that each test file took."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import spectral_ops
+from samples import LEVELS
+
+_seconds: dict[str, float] = defaultdict(float)
+_counts: dict[str, int] = defaultdict(int)
+
+# "reference", or a SIMD level of the C++ kernels
+NATIVE = [pytest.param(level, marks=pytest.mark.native) for level in LEVELS or ("cpp",)]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors, but for those that torch gives about itself."""
+    for message in (r"`torch\.jit\.\w+` is deprecated",):  # forward-mode AD and inductor script decompositions
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
+
+
+@pytest.fixture(params=NATIVE)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each SIMD level of this machine, active, with the C++ kernels forced."""
+    if not LEVELS:
+        pytest.skip(str(spectral_ops.native.status()["cpu"]))
+    with spectral_ops.cpu_level(request.param), spectral_ops.use("cpp"):
+        yield request.param
+
+
+@pytest.fixture(params=["reference", *NATIVE])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The reference, then each SIMD level of the C++ kernels; forced."""
+    if request.param == "reference":
+        with spectral_ops.use("reference"):
+            yield "reference"
+    elif not LEVELS:
+        pytest.skip(str(spectral_ops.native.status()["cpu"]))
+    else:
+        with spectral_ops.cpu_level(request.param), spectral_ops.use("cpp"):
+            yield request.param
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Puts the number of threads back after a test that changes it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    name = report.nodeid.split("::")[0]
+    _seconds[name] += report.duration
+    _counts[name] += report.when == "call"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("seconds per file")
+    for name, seconds in sorted(_seconds.items(), key=lambda item: -item[1]):
+        terminalreporter.write_line(f"{seconds:8.1f} s  {_counts[name]:5d} tests  {name}")

@@ -1,0 +1,148 @@
+"""The C++ kernels called directly, with guards around their memory. `make sanitize` runs this file under ASAN and UBSAN.
+
+The results start as a pattern and lie between guards: a kernel must write all of them and nothing beside them. What lies beside
+the inputs is NaN: a kernel that uses a value from outside shows it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bounds
+import spectral_ops
+from samples import RIGHT, T, Sample, floating, make, map_tensors, typical
+from spectral_ops.autograd import flatten, unflatten
+from spectral_ops.op import rule_of
+from spectral_ops.table import TABLE
+
+pytestmark = pytest.mark.native
+GUARD = 4096  # values on both sides: more than any tile
+PATTERN = -7.25e33  # no kernel computes this
+
+
+def guarded(t: Tensor, value: float) -> Tensor:
+    """A contiguous copy of t (or of its shape) in the middle of a larger buffer that is filled with `value`."""
+    buffer = t.new_full((t.numel() + 2 * GUARD,), value)
+    return buffer[GUARD : GUARD + t.numel()].view(t.shape)
+
+
+def around(t: Tensor) -> Tensor:
+    """What lies before and after a guarded tensor."""
+    whole = t.new_empty(0).set_(t.untyped_storage())
+    return torch.cat([whole[:GUARD], whole[GUARD + t.numel() :]])
+
+
+def call(op: str, args: list[Any]) -> list[Tensor]:
+    """The kernel's results between guards, checked; the inputs lie between NaN."""
+    rule = rule_of(op)
+    out = rule.empty(*args)
+    results, structure = flatten(out if isinstance(out, tuple) else [out])
+    results = [guarded(r, PATTERN) for r in results]
+    filled = unflatten(results, structure)
+    inputs = map_tensors(lambda t: guarded(t, torch.nan).copy_(t) if floating(t) else t, args)
+    rule.cpp(inputs, filled[0] if len(filled) == 1 else filled)
+    for i, r in enumerate(results):
+        assert bool((around(r) == PATTERN).all()), f"{op} wrote beside result {i}"
+        assert not bool((r == PATTERN).any()), f"{op} left values of result {i} unwritten"
+    return results
+
+
+@pytest.mark.parametrize("row", RIGHT, ids=lambda row: row.id)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_stays_inside_its_memory(row: Sample, dtype: torch.dtype, level: str) -> None:
+    args = row.make(dtype)
+    if dict(spectral_ops.backends(row.op, *args))["cpp"] is not None:
+        return  # op.py never calls the kernel with these
+    results = call(row.op, args)
+    if any(r.numel() for r in results):
+        for r, limit in zip(results, bounds.bounded(row.op, args, dtype), strict=True):
+            bounds.check(r, limit, row.op)
+
+
+@pytest.mark.parametrize("op", TABLE)
+@pytest.mark.parametrize("samples", [1, 2, 3, 5, 8, 13, 15, 16, 17, 31, 32, 33, 34, 47, 63, 64, 65, 127, 128, 129, 256, 257])
+def test_every_remainder_of_samples(op: str, samples: int, level: str) -> None:
+    """The samples are the vector dimension: each remainder of a tile has to be stored right."""
+    args = _with_samples(op, samples).make(torch.float32)
+    for r, limit in zip(call(op, args), bounds.bounded(op, args, torch.float32), strict=True):
+        bounds.check(r, limit, f"{op}, {samples} samples")
+
+
+def _with_samples(op: str, samples: int) -> Sample:
+    """The typical row of an op with fewer branches and another number of samples."""
+
+    def resize(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resize(v) for v in value]
+        if not isinstance(value, T):
+            return value
+        return T(tuple(samples if s == 64 else s for s in value.shape), value.kind)
+
+    row = typical(op)
+    return Sample(op, f"{row.id}-{samples}", tuple(resize(a) for a in row.args))
+
+
+@pytest.mark.parametrize("width", [*range(1, 34), 57, 63, 64, 65, 127, 128])
+def test_every_width(width: int, level: str) -> None:
+    """Features in and out of one branch, one at a time, forward and backward: each remainder of a register block."""
+    for i, o in ((width, 5), (5, width), (width, width)):
+        layer = [[T((2, o, i), "weight")], [T((2, o), "bias")], ["silu"]]
+        for op, args in (
+            ("spectral_mlp", [T((2, 19, i)), None, *layer]),
+            ("branch_mlp_backward", [T((2, 19, o)), T((2, 19, i)), *layer, True]),
+        ):
+            made = make(args)
+            for r, limit in zip(call(op, made), bounds.bounded(op, made, torch.float32), strict=True):
+                bounds.check(r, limit, f"{op}, {i} -> {o}")
+
+
+@pytest.mark.parametrize("length", range(1, 65))
+@pytest.mark.parametrize("kind", ["dct2", "dct3", "random"])
+def test_every_tube_length(length: int, kind: str, level: str) -> None:
+    square = T((length, length), kind)
+    calls = [
+        ("to_branches", [T((3, 5, length)), square]),
+        ("from_branches", [T((length, 3, 5)), square]),
+        ("spectral_linear", [T((3, 2, length)), square, T((length, 2, 2), "weight"), None, "none", square, "relu"]),
+    ]
+    if kind != "random":
+        calls += [(op, [T((3, length)), int(kind[3]), 1, "ortho", False, True]) for op in ("dct", "dct_adjoint")]
+        calls += [("dct", [T((3, length, 5)), int(kind[3]), 1, "backward", True, False])]
+    for op, args in calls:
+        made = make(args)
+        for r, limit in zip(call(op, made), bounds.bounded(op, made, torch.float32), strict=True):
+            bounds.check(r, limit, f"{op}, length {length}")
+
+
+@pytest.mark.parametrize("classes", [*range(1, 34), 100, 128])
+def test_every_number_of_classes(classes: int, level: str) -> None:
+    n, q = 37, 3
+    layer = [T((n, 4, q)), T((q, q), "dct2"), [T((q, classes, 4), "weight")], [T((q, classes), "bias")], ["none"]]
+    logits, shares = T((q, n, classes)), T((q,), "share")
+    for op, args in (
+        ("branch_ensemble", [logits, shares, "probabilities"]),
+        ("branch_ensemble_backward", [T((n, classes)), logits, shares, "probabilities"]),
+        ("spectral_mlp_cross_entropy", [*layer, T((n,), f"class{classes}")]),
+        ("spectral_mlp_cross_entropy_with_grads", [*layer, T((n,), f"class{classes}"), True]),
+        ("spectral_ensemble", [*layer, shares, "probabilities"]),
+    ):
+        made = make(args)
+        for r, limit in zip(call(op, made), bounds.bounded(op, made, torch.float32), strict=True):
+            bounds.check(r, limit, f"{op}, {classes} classes")
+
+
+def test_large_logits_do_not_overflow(level: str) -> None:
+    """Softmax subtracts the largest logit: 1e4 and -1e4 side by side stay finite."""
+    logits = torch.tensor([[[1e4, -1e4, 0.0]], [[-1e4, -1e4, -1e4]]])
+    (mixed,) = call("branch_ensemble", [logits, torch.tensor([0.5, 0.5]), "probabilities"])
+    torch.testing.assert_close(mixed, torch.tensor([[0.5 + 1 / 6, 1 / 6, 1 / 6]]))
+    w = torch.tensor([[[1e4], [-1e4], [0.0]]])
+    losses, _ = call(
+        "spectral_mlp_cross_entropy",
+        [torch.ones(1, 1, 1), torch.ones(1, 1), [w], [None], ["none"], torch.tensor([1])],
+    )
+    torch.testing.assert_close(losses, torch.tensor([2e4]))
