@@ -86,7 +86,8 @@ def learned(logits: Tensor, target: Tensor, space: str = "probabilities", steps:
     _check_target("learned", logits, target)
     checks.space("learned", space)
     with torch.inference_mode(False), torch.enable_grad():
-        exact = logits.detach().double().clone()  # a clone, as autograd cannot save tensors of inference mode
+        # clones, as autograd cannot save tensors of inference mode
+        exact, target = logits.detach().double().clone(), target.clone()
         scores = exact.new_zeros(exact.shape[0], requires_grad=True)
         optimizer = torch.optim.LBFGS([scores], max_iter=steps, line_search_fn="strong_wolfe")
 

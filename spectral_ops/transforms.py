@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +32,7 @@ class Transform(nn.Module):
         if length < 1:
             raise ValueError(f"{type(self).__name__}: length must be at least 1, got {length}")
         self.length = self.branches = length
-        self._cache: dict[tuple, Tensor] = {}
+        self._cache: dict[tuple, tuple[Any, int, Any]] = {}  # source, its version, the converted matrix
 
     @property
     def inverse(self) -> Tensor:
@@ -44,17 +47,15 @@ class Transform(nn.Module):
         return self._as("inverse", x)
 
     def _as(self, name: str, x: Tensor) -> Tensor:
-        key = (name, x.dtype, x.device, self._version())
         if torch.compiler.is_compiling() or transforming() or not outside_modes():
             return getattr(self, name).to(x.device, x.dtype)  # belongs to the transform or mode: not to be kept
-        if key not in self._cache:
-            with torch.inference_mode(False):
-                self._cache[key] = getattr(self, name).to(x.device, x.dtype).contiguous()
-        return self._cache[key]
-
-    def _version(self) -> int:
-        """Changes when the matrix does."""
-        return 0
+        matrix, key = self.matrix, (name, x.dtype, x.device)
+        source, version, value = self._cache.get(key, (None, 0, None))
+        if source is not matrix or version != matrix._version:
+            with torch.inference_mode(False), torch.no_grad():
+                value = getattr(self, name).to(x.device, x.dtype).contiguous()
+            self._cache[key] = (matrix, matrix._version, value)
+        return value
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (N, I, Q) into branches (Q', N, I)."""
@@ -141,22 +142,36 @@ class Matrix(Transform):
             raise ValueError("Matrix: matrix must be finite and invertible, got a singular one")
         super().__init__(matrix.shape[0])
         self.learned = learned
-        eye = torch.eye(self.length, dtype=torch.float64, device=exact.device)
-        self.is_orthogonal = not learned and torch.allclose(exact @ exact.mT, eye, rtol=0, atol=1e-12)
         if learned:
             self.weight = nn.Parameter(matrix.detach().clone())
         else:
             self.register_buffer("weight", exact.clone())
 
     @property
-    def matrix(self) -> Tensor:
+    def matrix(self) -> Tensor:  # type: ignore[override]
         return self.weight
+
+    @property
+    def inverse(self) -> Tensor:
+        """In float64 inside, because torch inverts no half; gradients of a learned matrix pass."""
+        exact = self.weight.double()
+        return (exact.mT if self.is_orthogonal else torch.linalg.inv(exact)).to(self.weight.dtype)
+
+    @property
+    def is_orthogonal(self) -> bool:  # type: ignore[override]
+        """Of the matrix as it is now, which a checkpoint may have replaced; a learned one may leave orthogonality."""
+        eye = torch.eye(self.length, dtype=torch.float64, device=self.weight.device)
+        return not self.learned and torch.allclose(self.weight @ self.weight.mT, eye, rtol=0, atol=1e-12)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Matrix:
+        exact = self.weight
+        super()._apply(fn, recurse)
+        if not self.learned:  # moves to a device, but is never rounded: `matrix_as` rounds what a layer reads
+            self.weight = exact.to(self.weight.device)
+        return self
 
     def _as(self, name: str, x: Tensor) -> Tensor:
         return getattr(self, name).to(x.device, x.dtype) if self.learned else super()._as(name, x)
-
-    def _version(self) -> int:
-        return self.weight._version
 
     def extra_repr(self) -> str:
         return f"{self.length}, learned={self.learned}"

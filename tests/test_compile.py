@@ -65,7 +65,9 @@ def check_compiled(op: str, sizes: list[list[Any]], **kwargs: Any) -> None:
         grads = torch.autograd.grad(got, leaves, allow_unused=True)
         expected = torch.autograd.grad(wanted, leaves, allow_unused=True)
         for a, b in zip(grads, expected, strict=True):
-            torch.testing.assert_close(a if a is not None else torch.zeros(()), b if b is not None else torch.zeros(()))
+            assert (a is None) == (b is None)
+            if a is not None:  # inductor sums in another order
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(b.abs().max())))
         assert any(g is not None and g.abs().sum() > 0 for g in grads)
 
 

@@ -56,7 +56,7 @@ TRANSFORMS: dict[str, Callable[[Callable, list[Tensor]], Any]] = {
     "grad": lambda f, v: grad(f, argnums=tuple(range(len(v))))(*v),
     "jvp": lambda f, v: jvp(f, tuple(v), tuple(moved(v))),
     "jacfwd": lambda f, v: jacfwd(first(f, v))(v[0]),
-    "jacrev": lambda f, v: jacrev(f, argnums=len(v) - 1)(*v),
+    "jacrev": lambda f, v: jacrev(f, argnums=(0, len(v) - 1))(*v),
     "hessian": lambda f, v: hessian(first(f, v))(v[0]),
     "jacrev of jacrev": lambda f, v: jacrev(jacrev(first(f, v)))(v[0]),
     "jvp of grad": lambda f, v: jvp(grad(first(f, v)), (v[0],), (moved(v)[0],)),

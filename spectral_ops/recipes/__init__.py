@@ -1,1 +1,1 @@
-"""The papers' experiments, runnable: data, networks, training, timing and the report. `spectral demo` is the front door."""
+"""The papers' experiments, runnable: data, networks, training, timing, report. `spectral demo` is the front door."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Mnist:
-    """Three disjoint parts: networks train on `train`, learned ensemble weights on `held_out`, accuracy is on `test`."""
+    """Three disjoint parts: networks train on `train`, learned weights on `held_out`, accuracy is on `test`."""
 
     train: Split
     held_out: Split
@@ -118,7 +119,7 @@ def _read_idx(folder: Path, name: str, item: tuple[int, ...]) -> np.ndarray:
         raise FileNotFoundError(f"MNIST: --data-dir {folder} must hold {name} or {name}.gz, and has neither")
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"MNIST: {path} is not a whole gzip file: {error}") from error
     dimensions = len(item) + 1
     header = 4 + 4 * dimensions

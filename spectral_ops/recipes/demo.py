@@ -131,26 +131,31 @@ def _images(data: mnist.Mnist) -> dict[str, Any]:
 
 
 def _print(results: dict[str, Any], console: Console) -> None:
-    table = Table(title="Paper 1 on this machine")
-    for column in ("", "parameters", "smaller", "test accuracy %", "step ms: ours", "eager", "compile", "ours faster",
-                   "than dense", "1000 images ms: ours", "eager", "compile"):  # fmt: skip
-        table.add_column(column, justify="right" if column else "left")
-    dense_parameters = next((n["parameters"] for n in results["networks"] if n["name"] == "dense"), None)
-    for net, speed in zip(results["networks"], results["speed"], strict=True):
-        accuracy = "\n".join(f"{rule} {100 * a:.2f}" for rule, a in net["accuracy"].items())
-        step, inference = speed["step_ms"], speed["inference_ms"]
+    nets, speeds = results["networks"], results["speed"]
+    dense_parameters = next((n["parameters"] for n in nets if n["name"] == "dense"), None)
+    learnt = Table(title="Size and test accuracy", title_justify="left")
+    for column in ("", "parameters", "smaller", "accuracy %"):
+        learnt.add_column(column, justify="right" if column else "left")
+    for net in nets:
         smaller = f"{dense_parameters / net['parameters']:.1f}x" if dense_parameters else "-"
-        faster = f"{_best(step) / step['ours']:.1f}x" if step["ours"] else "-"
-        than_dense = f"{speed['dense_step_ratio']:.1f}x" if speed["dense_step_ratio"] else "-"
-        table.add_row(
-            net["title"], f"{net['parameters']:,}", smaller, accuracy, *(_ms(step[k]) for k in ("ours", "eager", "compile")),
-            faster, than_dense, *(_ms(inference[k]) for k in ("ours", "eager", "compile")),
-        )  # fmt: skip
-    console.print(table)
-    for net in results["networks"]:
+        rules = [f"{'' if rule == 'test' else rule} {100 * a:.2f}" for rule, a in net["accuracy"].items()]
+        learnt.add_row(net["title"], f"{net['parameters']:,}", smaller, "\n".join(rules))
+    console.print(learnt)
+    timed = Table(title="Milliseconds (training step, 1000 inferences)", title_justify="left")
+    for column in ("", "ours", "eager", "compile", "x", "x dense"):
+        timed.add_column(column, justify="right" if column else "left")
+    for row in speeds:
+        for kind in ("step", "inference"):
+            ms, than_dense = row[f"{kind}_ms"], row[f"dense_{kind}_ratio"]
+            faster = f"{_best(ms) / ms['ours']:.1f}" if ms["ours"] else "-"
+            cells = [_ms(ms[contender]) for contender in ("ours", "eager", "compile")]
+            title = row["title"] if kind == "step" else "  inference"
+            timed.add_row(title, *cells, faster, f"{than_dense:.1f}" if than_dense else "-")
+    console.print(timed)
+    for net in nets:
         if net["lr_note"]:
             console.print(f"{net['title']}: {net['lr_note']}")
-    for note in sorted({s["compile_note"] for s in results["speed"] if s["compile_note"]}):
+    for note in sorted({s["compile_note"] for s in speeds if s["compile_note"]}):
         console.print(f"compile: {note}")
 
 

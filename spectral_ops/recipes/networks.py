@@ -61,9 +61,9 @@ class TNN(OneBranch):
     """tNN (Newman et al. 2018): eight tube layers with the activation in the original domain.
 
     The last layer maps 28 -> 10 for every tube, without activation. A class's logit is the sum of its tube in the
-    original domain: the paper leaves the readout open, and a sum adds no parameters. (Under the DCT the sum of a tube
-    is sqrt(Q) times its first coefficient, so only branch 0 of the *last* layer is read; the activations have mixed
-    all branches seven times before.)
+    original domain over sqrt(Q): the paper leaves the readout open, and this one adds no parameters and keeps the
+    variance. (Under the DCT it is the tube's first coefficient, so only branch 0 of the *last* layer is read; the
+    activations have mixed all branches seven times before.)
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class TNN(OneBranch):
         self.layers = nn.Sequential(*hidden, TNNLinear(*pairs[-1], branches=SIDE, bias=False, activation="none"))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).sum(-1)[None]
+        return self.layers(x).sum(-1)[None] / SIDE**0.5
 
     def operations(self) -> int:
         return sum(layer.operations() for layer in self.layers)
@@ -136,7 +136,7 @@ class EagerTNN(OneBranch):
             h = torch.bmm(h, weight.mT) if last else torch.baddbmm(next(biases)[:, None], h, weight.mT)
             x = h.permute(1, 2, 0) @ self.inverse.mT
             x = x if last else torch.relu(x)
-        return x.sum(-1)[None]
+        return x.sum(-1)[None] / SIDE**0.5
 
 
 @dataclass(frozen=True)

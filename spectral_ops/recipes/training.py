@@ -37,7 +37,7 @@ class Run:
 class Settings:
     """The paper's settings are the defaults; `epochs` is ours (the paper names none)."""
 
-    epochs: int = 20
+    epochs: int = 40
     batch_size: int = 64
     lr: float = 0.01
     seed: int = 0
@@ -46,7 +46,7 @@ class Settings:
 def train(name: str, data: Mnist, settings: Settings, progress: Callable[[int, int, float], None]) -> Run:
     """Train the network `name` and measure it on the test data.
 
-    A run whose loss explodes, or is not below chance after three epochs, starts again from the same weights with a
+    A run whose loss explodes, or stays at or above chance after three epochs, starts again from the same weights with a
     tenth of the learning rate; `lr_note` says so.
 
     Args:
@@ -83,6 +83,8 @@ def _descend(
     every = max(total // 200, 1)
     curve: list[tuple[int, float]] = []
     recent: list[float] = []
+    previous = math.inf
+    start = CHANCE  # the loss of the first batch, where that is more
     for epoch in range(settings.epochs):
         shuffled = torch.randperm(len(split), generator=order)
         losses_of_epoch = []
@@ -94,6 +96,7 @@ def _descend(
             optimizer.step()
             loss = losses.detach().mean().item()
             losses_of_epoch.append(loss)
+            start = loss if not curve and not recent and loss > start else start
             recent.append(loss)
             step = epoch * batches + b + 1
             if step % every == 0 or step == total:
@@ -101,9 +104,10 @@ def _descend(
                 recent = []
             progress(step, total, loss)
         mean = sum(losses_of_epoch) / len(losses_of_epoch)
-        stuck = epoch + 1 >= PATIENCE and mean >= 0.98 * CHANCE
-        if stuck or not mean < 2 * CHANCE:  # "not <": NaN too
+        stuck = epoch + 1 >= PATIENCE and mean >= 0.98 * CHANCE and mean > 0.98 * previous
+        if stuck or not mean < 2 * start:  # "not <": NaN too
             return None
+        previous = mean
     return curve
 
 
