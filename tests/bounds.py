@@ -110,7 +110,9 @@ class Arithmetic:
 
     def layer(self, h: Value, w: Value, b: Value | None, activation: str) -> tuple[Value, Value]:
         z = self.matmul(h, w.mT)
-        z = z if b is None else self.add(z, b.unsqueeze(1))
+        if b is not None:  # one more term of the sum, at whatever place a kernel adds it
+            magnitude = b.v.abs().unsqueeze(1).expand_as(z.v)
+            z = Value(z.v + b.v.unsqueeze(1), z.e + b.e.unsqueeze(1) + self.dot(h.v.shape[-1] + 1, magnitude))
         return z, self.activate(activation, z)
 
     def network(self, x: Value, transform: Value | None, ws: list, bs: list, acts: list[str]) -> tuple[list, list]:
@@ -142,7 +144,7 @@ def _most(t: Tensor) -> Tensor:
     return t.amax(-1, keepdim=True) if t.shape[-1] else t
 
 
-# ---- one function an op: (arithmetic, args) -> the values of its results, lists flattened --------------------------------------
+# ---- one function an op: (arithmetic, args) -> the values of its results, lists flattened --------------------------
 def _dct(m: Arithmetic, args: list[Any], adjoint: bool = False) -> list[Value]:
     x, type, dim, norm, inverse, orthogonalize = args
     n = x.v.shape[dim]

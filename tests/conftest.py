@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from samples import LEVELS
 
 import spectral_ops
-from samples import LEVELS
 
 _seconds: dict[str, float] = defaultdict(float)
 _counts: dict[str, int] = defaultdict(int)

@@ -133,7 +133,7 @@ def _row(op: str, args: list[Any], *words: Any) -> Sample:
     return Sample(op, "-".join(str(w) for w in (op, *words)), tuple(args))
 
 
-# ---- dct, dct_adjoint: shape, dim, type, norm, inverse, orthogonalize -------------------------------------------------------
+# ---- dct, dct_adjoint: shape, dim, type, norm, inverse, orthogonalize ----------------------------------------------
 _DCT = [
     ((64, 28, 28), -1, 2, "ortho", False, True),
     ((3, 1), -1, 2, "backward", False, False),
@@ -159,7 +159,7 @@ _DCT = [
     ((2, 257), -1, 3, "backward", False, False),
     ((2, 300), -1, 2, "forward", True, True),
 ]
-# ---- to_branches, from_branches: N, I, Q, Q', matrix ------------------------------------------------------------------------
+# ---- to_branches, from_branches: N, I, Q, Q', matrix ---------------------------------------------------------------
 _BRANCHES = [
     (64, 28, 28, 28, "dct2"),
     (64, 28, 28, 28, "random"),
@@ -179,7 +179,7 @@ _BRANCHES = [
     (2, 2, 3, 3, "dct2"),
     (2, 3, 4, 2, "random"),
 ]
-# ---- branch_linear: Q, N, I, O, bias, activation ----------------------------------------------------------------------------
+# ---- branch_linear: Q, N, I, O, bias, activation -------------------------------------------------------------------
 _LINEAR = [
     (28, 64, 28, 28, True, "relu"),
     (1, 1, 1, 1, True, "none"),
@@ -200,7 +200,7 @@ _LINEAR = [
     (2, 3, 2, 3, True, "silu"),
     (1, 4, 3, 2, False, "tanh"),
 ]
-# ---- networks: N, I, Q, Q', matrix (None: no transform), widths, biases (b or -), activations -------------------------------
+# ---- networks: N, I, Q, Q', matrix (None: no transform), widths, biases (b or -), activations ----------------------
 _DEEP = ([28] * 7 + [10], "b" * 8, ["relu"] * 7 + ["none"])
 _LOW_RANK = ([8, 28] * 3 + [8, 10], "-b" * 4, ["none", "relu"] * 3 + ["none", "none"])
 _NETWORKS = [
@@ -222,7 +222,7 @@ _NETWORKS = [
     (2, 3, 3, 2, "random", [2, 2, 3], "-bb", ["none", "sigmoid", "none"]),
     (3, 2, 2, 2, "dct2", [4, 2], "bb", ["relu", "none"]),
 ]
-# ---- branch_ensemble: Q, N, C, space, weights -------------------------------------------------------------------------------
+# ---- branch_ensemble: Q, N, C, space, weights ----------------------------------------------------------------------
 _ENSEMBLES = [
     (28, 64, 10, "probabilities", "share"),
     (28, 65, 10, "logits", "share"),
@@ -235,7 +235,7 @@ _ENSEMBLES = [
     (2, 129, 31, "probabilities", "share"),
     (2, 3, 4, "probabilities", "normal"),
 ]
-# ---- spectral_linear: N, I, O, Q, Q', matrix, bias, activation, output activation -------------------------------------------
+# ---- spectral_linear: N, I, O, Q, Q', matrix, bias, activation, output activation ----------------------------------
 _SPECTRAL_LINEAR = [
     (64, 28, 28, 28, 28, "dct2", True, "relu", "none"),
     (64, 28, 28, 28, 28, "dct2", True, "none", "relu"),

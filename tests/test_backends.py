@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import bounds
 import pytest
 import torch
+from samples import DTYPES, LAYOUTS, RIGHT, Sample, T, floating, make, map_tensors, rows_of, typical
 from torch import Tensor
 
-import bounds
 import spectral_ops
-from samples import DTYPES, LAYOUTS, RIGHT, T, Sample, floating, make, map_tensors, rows_of, typical
 from spectral_ops.autograd import flatten
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
@@ -135,7 +135,7 @@ def _same_extremes(y: Tensor, e: Tensor, what: str) -> None:
             pytest.fail(f"{what}: {len(differ)} of {y.numel()} differ, first {at}: {y[at].item()}, not {e[at].item()}")
 
 
-# ---- threads ---------------------------------------------------------------------------------------------------------------
+# ---- threads -------------------------------------------------------------------------------------------------------
 GRADIENT_OPS = tuple(op for op in TABLE if op.endswith(("_backward", "_with_grads")))
 MATRICES = {"transform", "inverse"}
 
@@ -182,8 +182,16 @@ _MANY: dict[str, list[Any]] = {
     "branch_mlp_backward": [T((28, _N, 10)), T((28, _N, 28)), *_NET[2:], True],
     "spectral_linear": [*_NET[:2], _NET[2][0], _NET[3][0], "tanh", T((28, 28), "dct3"), "relu"],
     "spectral_linear_backward": [
-        T((_N, 28, 28)), T((_N, 28, 28)), T((_N, 28, 28)), T((28, 28), "dct2"), _NET[2][0], _NET[3][0], "tanh",
-        T((28, 28), "dct3"), "relu", True,
+        T((_N, 28, 28)),
+        T((_N, 28, 28)),
+        T((_N, 28, 28)),
+        T((28, 28), "dct2"),
+        _NET[2][0],
+        _NET[3][0],
+        "tanh",
+        T((28, 28), "dct3"),
+        "relu",
+        True,
     ],  # fmt: skip
     "spectral_mlp": _NET,
     "spectral_mlp_cross_entropy": [*_NET, T((_N,), "class10")],
@@ -246,7 +254,7 @@ def test_a_hundred_thousand_samples(backend: str) -> None:
     torch.testing.assert_close(results("spectral_mlp", args[:5])[0][:, -3:], tail, rtol=1e-5, atol=1e-6)
 
 
-# ---- the checks above can fail ----------------------------------------------------------------------------------------------
+# ---- the checks above can fail -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("op", TABLE)
 def test_the_bound_is_tight_enough_to_see_a_wrong_value(op: str) -> None:
     """One result moved by 1e-3 of the largest is out of bounds, for every op at its typical size."""

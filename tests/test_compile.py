@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from samples import floating, map_tensors, rows_of, small, typical
 from torch import Tensor, nn
 
 import spectral_ops
-from samples import floating, map_tensors, rows_of, small, typical
 from spectral_ops.autograd import flatten, unflatten
 from spectral_ops.table import TABLE
 

@@ -1,7 +1,9 @@
-"""What must agree across folders: table, rule modules, docs, C++ signatures, samples, benchmarks, private names."""
+"""Each row of the table has what a row must have; the C++ side agrees with it; the house rules hold."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import inspect
 import re
 import shutil
@@ -10,109 +12,230 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.autograd import forward_ad
+from samples import LEVELS, rows_of
+from wrong_samples import WRONG
 
 import spectral_ops
-from samples import RIGHT
+from spectral_ops import native
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
 
 PACKAGE = Path(spectral_ops.__file__).parent
 ROOT = PACKAGE.parent
+SHARED = {"dct_adjoint"}  # the kernel of dct with another matrix
+every_op = pytest.mark.parametrize("name", TABLE)
+NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
+DCT = '(Tensor x, int type=2, int dim=-1, str norm="backward", bool inverse=False, bool orthogonalize=False) -> Tensor'
+PUBLIC = {
+    "dct": DCT,
+    "to_branches": "(Tensor x, Tensor transform) -> Tensor",
+    "from_branches": "(Tensor y, Tensor inverse) -> Tensor",
+    "branch_linear": '(Tensor x, Tensor weight, Tensor? bias=None, str activation="none") -> Tensor',
+    "spectral_linear": "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
+    'str output_activation="none") -> Tensor',
+    "spectral_mlp": f"(Tensor x, Tensor? transform, {NETWORK}) -> Tensor",
+    "spectral_mlp_cross_entropy": f"(Tensor x, Tensor? transform, {NETWORK}, Tensor target) -> (Tensor, Tensor)",
+    "branch_ensemble": '(Tensor logits, Tensor weights, str space="probabilities") -> Tensor',
+    "spectral_ensemble": f"(Tensor x, Tensor? transform, {NETWORK}, Tensor branch_weights, "
+    'str space="probabilities") -> Tensor',
+}
 
 
-@pytest.mark.parametrize("op", TABLE)
-def test_a_rule_module_has_what_the_op_machine_calls(op: str) -> None:
-    rule = rule_of(op)
-    schema = getattr(torch.ops.spectral, op).default._schema
-    names = [argument.name for argument in schema.arguments]
-    for function in ("reference", "empty"):
-        assert list(inspect.signature(getattr(rule, function)).parameters) == names, function
-    for backend in TABLE[op].backends:
-        assert backend == "reference" or callable(getattr(rule, backend))
-    assert callable(rule.check)
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_schemas(name: str) -> None:
+    """Users call these by name and order: a change here breaks them."""
+    assert str(getattr(torch.ops.spectral, name).default._schema) == f"spectral::{name}{PUBLIC[name]}"
 
 
-@pytest.mark.parametrize("op", TABLE)
-def test_docs_name_every_section(op: str) -> None:
-    text = inspect.getdoc(rule_of(op).reference) or ""
-    for word in ("Args", "Returns", "Raises", "Accuracy", "Gradient", "Deterministic" if "adjoint" not in op else "Args"):
-        if word == "Deterministic" and "Source: as" in text or "Raises, Accuracy, Source: as" in text:
-            continue
-        assert re.search(rf"\b{word}\b", text), f"{op}: {word}"
+@every_op
+def test_a_row_is_complete(name: str) -> None:
+    row, rule = TABLE[name], rule_of(name)
+    assert row.name == name and row.backends[-1] == "reference"
+    assert row.autocast in ("lower", "float32", "rule")
+    arguments = [a.name for a in getattr(torch.ops.spectral, name).default._schema.arguments]
+    for part in ("empty", "reference"):
+        assert list(inspect.signature(getattr(rule, part)).parameters) == arguments, part
+    assert list(inspect.signature(rule.check).parameters)[: len(arguments)] == arguments
+    for backend in row.backends[:-1]:
+        assert list(inspect.signature(getattr(rule, backend)).parameters) == ["args", "out"]
+    if row.autocast == "rule":
+        assert list(inspect.signature(rule.autocast).parameters) == ["args", "dtype"]
 
 
-def test_every_op_file_is_a_row() -> None:
-    files = {p.stem for p in (PACKAGE / "ops").glob("*.py")} - {"__init__", "checks", "activations"}
-    assert files == set(TABLE)
+@every_op
+def test_a_row_has_samples(name: str) -> None:
+    rows = rows_of(name)
+    assert len(rows) >= 8 and len({row.id for row in rows}) == len(rows)
+    assert sum(row.small for row in rows) >= 2
+    assert len([row for row in WRONG if row.op == name]) >= 4
 
 
-def test_every_row_has_samples() -> None:
-    assert {row.op for row in RIGHT} == set(TABLE)
+@every_op
+def test_a_row_has_docs(name: str) -> None:
+    text = inspect.getdoc(rule_of(name).reference) or ""
+    for word in ("Args", "Returns", "Raises", "Accuracy", "Gradient", "Deterministic"):
+        assert re.search(rf"\b{word}\b", text), f"{name}: the docstring of reference says nothing about {word}"
+    assert name not in PUBLIC or "Source:" in text
+    for held_by in re.findall(r"`(tests/\w+\.py)`", text):
+        assert (ROOT / held_by).exists() or not (ROOT / "tests").exists(), held_by
+    assert (rule_of(name).__doc__ or "").startswith(f"{name}: ")
 
 
-@pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="not a checkout")
-def test_one_name_in_every_folder() -> None:
-    files = {p.stem for p in (ROOT / "csrc" / "cpu").glob("*.cpp")} - {"level"}
-    # an op without a file of its own: the adjoint is the same kernel with another matrix
-    assert set(TABLE) - files == {"dct_adjoint"}
-    assert files <= set(TABLE)
+def test_every_file_of_ops_is_an_op() -> None:
+    files = {path.stem for path in (PACKAGE / "ops").glob("*.py")}
+    assert files == TABLE.keys() | {"__init__", "activations", "checks"}
 
 
-@pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="not a checkout")
-def test_every_op_is_measured() -> None:
-    cost = (ROOT / "benchmarks" / "cost.py").read_text() + (ROOT / "benchmarks" / "odd_shapes.py").read_text()
-    assert [op for op in TABLE if op not in cost] == []
+@pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="an installed package has no csrc")
+def test_every_kernel_of_csrc_is_an_op() -> None:
+    sources = {path.stem for path in (ROOT / "csrc" / "cpu").glob("*.cpp")} - {"level"}
+    assert sources == TABLE.keys() - SHARED
 
 
-def _types(native: str) -> str:
-    inputs, outputs = native.removeprefix("(").split(") -> ")
-    assert outputs == "()"
-    plain = re.sub(r"\([a-z]!\)", "", inputs)
-    return ",".join(argument.strip().rsplit(" ", 1)[0] for argument in plain.split(",")) + "->"
+@every_op
+def test_benchmarks(name: str) -> None:
+    """Each op has a formula of its cost and is measured."""
+    if importlib.util.find_spec("benchmarks") is None:
+        pytest.skip("an installed package has no benchmarks")
+    cases, cost = (importlib.import_module(f"benchmarks.{part}") for part in ("cases", "cost"))
+    assert name in cost.FORMULAS
+    assert sum(case.op == name for case in cases.cases()) >= 3
 
 
-@pytest.mark.native
-def test_cpp_signatures_are_the_schemas() -> None:
-    found = spectral_ops.native.signatures()
-    if not found:
-        pytest.skip(str(spectral_ops.native.status()["cpu"]))
-    assert {op: _types(row.native) for op, row in TABLE.items()} == found
+def test_doctor_knows_every_op() -> None:
+    from spectral_ops import doctor
+
+    for name, devices in doctor.facts()["ops"].items():
+        for device, rows in devices.items():
+            assert [backend for backend, _ in rows] == list(TABLE[name].backends), (name, device)
 
 
-@pytest.mark.native
-def test_no_simd_level_leaks_into_another() -> None:
-    """An inline function compiled for AVX-512 must never be the copy that all levels share."""
-    objects = sorted((ROOT / "build").glob("CMakeFiles/simd_*/**/*.o"))
-    if not objects or shutil.which("nm") is None:
-        pytest.skip("no object files (the package was not built here)")
-    for path in objects:
-        level = re.search(r"simd_(\w+)\.dir", str(path)).group(1)  # type: ignore[union-attr]
-        text = subprocess.run(["nm", "-C", "--defined-only", path], capture_output=True, text=True, check=True).stdout
-        shared = [line for line in text.splitlines() if line.split(" ")[1] in "WVu" and f"spectral::{level}::" not in line]
-        assert shared == [], path
+def test_names() -> None:
+    for name in spectral_ops.__all__:
+        assert getattr(spectral_ops, name) is not None
+    with pytest.raises(AttributeError):
+        spectral_ops.no_such_name  # noqa: B018
 
 
-@pytest.mark.native
-def test_only_our_c_functions_are_exported() -> None:
-    library = PACKAGE / "libspectral_cpu.so"
-    if not library.exists() or shutil.which("nm") is None:
-        pytest.skip("no library here")
-    text = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
-    names = {line.split()[2] for line in text.splitlines() if line.split()[1] == "T"}
-    assert names and {n for n in names if not n.startswith("spectral_")} == set()
+# ---- torch's private names -----------------------------------------------------------------------------------------
+def test_private_names_of_torch_are_there() -> None:
+    """When torch drops one of these, this fails first, and says so."""
+    from torch.autograd import forward_ad
 
-
-def test_the_private_names_of_torch_are_there() -> None:
-    """If one of these is gone, spectral_ops/autograd.py must find another way before this torch is supported."""
-    assert callable(torch._C._AutoDispatchBelowAutograd)
-    assert torch._C._are_functorch_transforms_active() is False
+    assert not torch._C._are_functorch_transforms_active()
     assert forward_ad._current_level == -1
+    with forward_ad.dual_level():
+        assert forward_ad._current_level == 0
     assert torch._C._len_torch_dispatch_stack() == 0
-    assert torch._C._has_storage(torch.zeros(1)) is True
-    assert torch.func.grad(lambda x: float(torch._C._are_functorch_transforms_active()) * x)(torch.ones(())) == 1
+    with torch._C._AutoDispatchBelowAutograd():
+        assert not (torch.ones(2, requires_grad=True) * 2).requires_grad
+    seen = []
+    torch.func.grad(lambda x: seen.append(torch._C._are_functorch_transforms_active()) or x.sum())(torch.ones(2))
+    assert seen == [True]
 
 
-def test_private_names_are_in_one_file() -> None:
-    users = {p.name for p in PACKAGE.rglob("*.py") if re.search(r"torch\._C\b", p.read_text())}
-    assert users == {"autograd.py"}
+def test_private_names_of_torch_are_in_one_file() -> None:
+    private = re.compile(r"torch\._C|forward_ad\._|_python_dispatch|_functorch")
+    files = {p.name for p in PACKAGE.rglob("*.py") if private.search(p.read_text())}
+    assert files == {"autograd.py"}
+
+
+# ---- house rules ---------------------------------------------------------------------------------------------------
+def _sources() -> list[Path]:
+    folders = [PACKAGE, *(ROOT / name for name in ("csrc", "tests", "benchmarks", "triton_kernels"))]
+    suffixes = {".py", ".cpp", ".h", ".cu", ".cuh"}
+    return [p for folder in folders if folder.exists() for p in folder.rglob("*") if p.suffix in suffixes]
+
+
+def test_no_environment_variables_at_run_time() -> None:
+    words = re.compile(r"os\.environ|getenv")
+    shipped = [p for p in _sources() if p.parent.name != "tests" and "benchmarks" not in p.parts]
+    assert [p.name for p in shipped if words.search(p.read_text())] == []
+
+
+def test_files_are_short_and_well_named() -> None:
+    for path in _sources():
+        assert path.stem not in ("utils", "helpers", "common", "impl", "misc"), path
+        assert len(path.read_text().splitlines()) < 400, path
+
+
+# ---- the native library --------------------------------------------------------------------------------------------
+needs_native = pytest.mark.skipif(not LEVELS, reason=str(native.status()["cpu"]))
+
+
+def _types(schema: str) -> str:
+    """ "(Tensor x, Tensor(a!)? y) -> ()" -> "Tensor,Tensor?->" """
+    arguments = schema[1 : schema.index(") ->")].split(", ")
+    return ",".join(re.sub(r"\(\w!\)", "", a).split(" ")[0] for a in arguments) + "->"
+
+
+@needs_native
+@pytest.mark.native
+def test_cpp_signatures_equal_the_schemas() -> None:
+    """The stable ABI compares nothing: a float passed as an int64_t would be garbage."""
+    found = native.signatures()
+    wanted = {name: _types(row.native) for name, row in TABLE.items()}
+    assert found == {name: types for name, types in wanted.items() if name not in SHARED}
+
+
+def test_the_comparison_of_signatures_can_fail() -> None:
+    assert _types("(Tensor x, float y, Tensor(b!)[] z, Tensor? w, Tensor(a!)? out) -> ()") == (
+        "Tensor,float,Tensor[],Tensor?,Tensor?->"
+    )
+
+
+@needs_native
+@every_op
+@pytest.mark.native
+def test_kernels_are_registered_for_the_cpu(name: str) -> None:
+    if name not in SHARED:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"spectral_native::{name}", "CPU")
+    for key in ("CompositeExplicitAutograd", "Autograd", "FuncTorchBatched", "Batched", "AutocastCPU", "AutocastCUDA"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"spectral::{name}", key)
+
+
+def _nm(*arguments: str) -> list[str]:
+    tool = shutil.which("nm")
+    if tool is None:
+        pytest.skip("nm (binutils) is not installed")
+    return subprocess.run([tool, "-C", *arguments], capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@needs_native
+@pytest.mark.parametrize("library", ["libspectral_cpu.so", "libspectral_cuda.so"])
+def test_libraries_export_their_c_functions_only(library: str) -> None:
+    path = PACKAGE / library
+    if not path.exists():
+        pytest.skip(str(native.status()[library[12:-3]]))
+    symbols = [line.split(maxsplit=2)[-1] for line in _nm("-D", "--defined-only", str(path))]
+    foreign = [s for s in symbols if not re.match(r"(spectral_\w+$|_init$|_fini$|__bss_start|_edata|_end)", s)]
+    assert foreign == []
+    assert library != "libspectral_cpu.so" or "spectral_cpu_level_name" in symbols
+
+
+@pytest.mark.parametrize("level", ["avx512", "avx2"])
+def test_simd_objects_leak_no_shared_code(level: str) -> None:
+    """A weak function of an AVX object (std::max, say) could be the copy that the linker keeps for everybody."""
+    objects = list((ROOT / "build").glob(f"CMakeFiles/simd_{level}.dir/**/*.o"))
+    if not objects:
+        pytest.skip("no build folder with object files")
+    weak = [line for path in objects for line in _nm("--defined-only", str(path)) if re.match(r"\w* [WVu] ", line)]
+    assert [line for line in weak if f"spectral::{level}::" not in line] == []
+
+
+@needs_native
+def test_tile_rows() -> None:
+    """The tiles fit the registers of their level (csrc/tiles.h also asserts it when it is compiled)."""
+    try:
+        host = importlib.import_module("spectral_ops._host")
+    except ImportError as error:
+        pytest.skip(str(error))
+    rows = host.cpu_tiles()
+    assert {(row["level"], row["scalar_bytes"]) for row in rows} == {
+        (level, size) for level in ("avx512", "avx2", "portable") for size in (4, 8)
+    }
+    for row in rows:
+        assert row["registers_used"] <= row["registers"]
+        assert row["lanes"] * row["scalar_bytes"] == {"avx512": 64, "avx2": 32, "portable": 16}[row["level"]]
+    features = host.cpu_features()
+    assert ("avx512" in LEVELS) == all(v for k, v in features.items() if k.startswith("avx512")) or not features

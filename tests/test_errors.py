@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from samples import floating, make, map_tensors
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
+from wrong_samples import WRONG, WRONG_CALLS, Wrong
 
 import spectral_ops
-from samples import floating, make, map_tensors
-from wrong_samples import WRONG, WRONG_CALLS, Wrong
 
 wrong = pytest.mark.parametrize("row", WRONG, ids=lambda row: row.id)
 
@@ -71,7 +71,7 @@ def test_class_out_of_range(op: str, target: int) -> None:
         getattr(torch.ops.spectral, op)(x, torch.eye(2), [w], [None], ["none"], torch.tensor([0, target, 1]))
 
 
-# ---- every message in the source has a row here ----------------------------------------------------------------------------
+# ---- every message in the source has a row here --------------------------------------------------------------------
 _ROOT = Path(spectral_ops.__file__).parent
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from samples import floating, small
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 import spectral_ops
-from samples import floating, small
 from spectral_ops.autograd import flatten, unflatten
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
@@ -56,7 +56,7 @@ TRANSFORMS: dict[str, Callable[[Callable, list[Tensor]], Any]] = {
     "grad": lambda f, v: grad(f, argnums=tuple(range(len(v))))(*v),
     "jvp": lambda f, v: jvp(f, tuple(v), tuple(moved(v))),
     "jacfwd": lambda f, v: jacfwd(first(f, v))(v[0]),
-    "jacrev": lambda f, v: jacrev(f, argnums=(0, len(v) - 1))(*v),
+    "jacrev": lambda f, v: jacrev(f, argnums=tuple({0, len(v) - 1}))(*v),
     "hessian": lambda f, v: hessian(first(f, v))(v[0]),
     "jacrev of jacrev": lambda f, v: jacrev(jacrev(first(f, v)))(v[0]),
     "jvp of grad": lambda f, v: jvp(grad(first(f, v)), (v[0],), (moved(v)[0],)),

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import bounds
 import pytest
 import torch
+from conftest import NATIVE
+from samples import RIGHT, Sample, floating, map_tensors, rows_of, small, typical
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-import bounds
 import spectral_ops
-from conftest import NATIVE
-from samples import RIGHT, Sample, floating, map_tensors, rows_of, small, typical
 from spectral_ops.autograd import flatten, unflatten
 from spectral_ops.table import TABLE
 
@@ -21,7 +21,9 @@ ops = torch.ops.spectral
 D = torch.float64
 SMALL = [row for op in TABLE for row in small(op)]
 # the helpers of gradients are differentiated by differentiating their reference: one row each shows it
-SECOND = [row for op in TABLE for row in (small(op)[-2:] if "grad" not in op and "backward" not in op else small(op)[-1:])]
+SECOND = [
+    row for op in TABLE for row in (small(op)[-2:] if "grad" not in op and "backward" not in op else small(op)[-1:])
+]
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +100,9 @@ def test_kernels_give_the_references_gradients(row: Sample, level: str) -> None:
         assert (g is None) == (w is None), i
         if g is not None:
             assert g.shape == w.shape and g.dtype == w.dtype
-            torch.testing.assert_close(g, w, rtol=1e-10, atol=1e-11 * max(1.0, float(w.abs().max()) if w.numel() else 0))
+            torch.testing.assert_close(
+                g, w, rtol=1e-10, atol=1e-11 * max(1.0, float(w.abs().max()) if w.numel() else 0)
+            )
 
 
 @pytest.mark.parametrize("op", TABLE)
@@ -124,7 +128,7 @@ def test_gradients_in_lower_precision(op: str, dtype: torch.dtype, backend: str)
     assert compared
 
 
-# ---- which arguments, how often --------------------------------------------------------------------------------------------
+# ---- which arguments, how often ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("op", TABLE)
 def test_gradient_to_a_part_of_the_arguments(op: str, backend: str) -> None:
     """Each floating tensor alone gets what it gets among all."""

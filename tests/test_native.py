@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import bounds
 import pytest
 import torch
+from samples import RIGHT, Sample, T, floating, make, map_tensors, typical
 from torch import Tensor
 
-import bounds
 import spectral_ops
-from samples import RIGHT, T, Sample, floating, make, map_tensors, typical
 from spectral_ops.autograd import flatten, unflatten
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
@@ -64,7 +64,9 @@ def test_stays_inside_its_memory(row: Sample, dtype: torch.dtype, level: str) ->
 
 
 @pytest.mark.parametrize("op", TABLE)
-@pytest.mark.parametrize("samples", [1, 2, 3, 5, 8, 13, 15, 16, 17, 31, 32, 33, 34, 47, 63, 64, 65, 127, 128, 129, 256, 257])
+@pytest.mark.parametrize(
+    "samples", [1, 2, 3, 5, 8, 13, 15, 16, 17, 31, 32, 33, 34, 47, 63, 64, 65, 127, 128, 129, 256, 257]
+)
 def test_every_remainder_of_samples(op: str, samples: int, level: str) -> None:
     """The samples are the vector dimension: each remainder of a tile has to be stored right."""
     args = _with_samples(op, samples).make(torch.float32)

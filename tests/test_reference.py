@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import scipy.fft
 import torch
+from samples import Sample, rows_of
 from torch import Tensor
 
 import spectral_ops
-from samples import Sample, rows_of
 from spectral_ops import transforms
 from spectral_ops.autograd import flatten, unflatten
 from spectral_ops.op import rule_of
@@ -34,7 +35,7 @@ def equal(a: Tensor, b: Tensor, tolerance: float = 1e-12) -> None:
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
-# ---- by hand ---------------------------------------------------------------------------------------------------------------
+# ---- by hand -------------------------------------------------------------------------------------------------------
 def test_dct_of_two_values() -> None:
     """y_0 = 2 (3 + 1), y_1 = 2 (3 - 1) cos(pi / 4)."""
     equal(spectral_ops.dct(tensor([3.0, 1.0])), tensor([8.0, 4 * math.sqrt(0.5)]))
@@ -128,7 +129,7 @@ def test_an_empty_batch() -> None:
     assert logits.shape == (3, 0, 4) and losses.isnan().all()  # the mean of nothing, as in torch
 
 
-# ---- scipy -----------------------------------------------------------------------------------------------------------------
+# ---- scipy ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 28, 57, 64, 100, 256, 257, 300, 1000, 1009])
 @pytest.mark.parametrize("type", [2, 3])
 def test_dct_is_scipys(n: int, type: int) -> None:
@@ -197,14 +198,14 @@ def test_the_table_is_exact() -> None:
         assert (m - scipys).abs().max() < 1e-15
 
 
-# ---- identities of paper 1 ---------------------------------------------------------------------------------------------------
+# ---- identities of paper 1 -----------------------------------------------------------------------------------------
 def test_spectral_mlp_is_the_composition_of_t_products() -> None:
     """Eq. (8) with (10): transform, layer and inverse transform at each layer; in between they cancel (eq. 11)."""
     generator = torch.Generator().manual_seed(3)
     n, q, widths = 5, 7, [4, 6, 5, 3]
     t = transforms.DCT(q)
     x = torch.randn(n, widths[0], q, dtype=D, generator=generator)
-    weights = [torch.randn(q, o, i, dtype=D, generator=generator) for i, o in zip(widths, widths[1:], strict=False)]
+    weights = [torch.randn(q, o, i, dtype=D, generator=generator) for i, o in pairwise(widths)]
     biases = [torch.randn(q, o, dtype=D, generator=generator) for o in widths[1:]]
     h, activations = x, ["relu", "tanh", "none"]
     for w, b, a in zip(weights, biases, activations, strict=True):
@@ -242,7 +243,7 @@ def test_branches_are_independent(row: Sample) -> None:
         equal(whole[pick], alone, 1e-11)
 
 
-# ---- adjoints: <A x, y> = <x, A^T y> -----------------------------------------------------------------------------------------
+# ---- adjoints: <A x, y> = <x, A^T y> -------------------------------------------------------------------------------
 def dot(a: Tensor, b: Tensor) -> float:
     return float((a * b).sum())
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from samples import T
 
 import spectral_ops
-from samples import T
 from spectral_ops import transforms
 
 _KINDS = "float32, float64, bfloat16 or float16"

@@ -75,7 +75,7 @@ template <class T> struct PackedTube {
         if (at(rows / 2, q) != 0) return false;
       return rows > 3;
     };
-    values.resize(std::max<int64_t>(rows * columns, 1));
+    values.resize(std::max<int64_t>((rows + 1) * (columns + 1), 1));  // odd lengths keep their zero middle
     T* next = values.data();
     // the rows first, first + step, ... below `row_end` and columns likewise, column by column
     const auto take = [&](int64_t row, int64_t row_end, int64_t row_step, int64_t column, int64_t column_end,
@@ -87,10 +87,10 @@ template <class T> struct PackedTube {
     };
     if (analysis()) {
       const T* even = take(0, rows, 2, 0, ceil_div(columns, 2), 1);
-      matrix = {Kind::analysis, rows, columns, nullptr, even, take(1, rows, 2, 0, columns / 2, 1)};
+      matrix = {Kind::analysis, rows, columns, nullptr, even, take(1, rows, 2, 0, ceil_div(columns, 2), 1)};
     } else if (synthesis()) {
       const T* even = take(0, ceil_div(rows, 2), 1, 0, columns, 2);
-      matrix = {Kind::synthesis, rows, columns, nullptr, even, take(0, rows / 2, 1, 1, columns, 2)};
+      matrix = {Kind::synthesis, rows, columns, nullptr, even, take(0, ceil_div(rows, 2), 1, 1, columns, 2)};
     } else {
       matrix = {Kind::dense, rows, columns, take(0, rows, 1, 0, columns, 1), nullptr, nullptr};
     }
@@ -142,8 +142,8 @@ template <class T> void run(Network<T> net, int64_t layer_operations) {
       net.inverse || net.branch_weights || (net.transform && net.transform->kind == TubeMatrix<T>::Kind::synthesis);
   if (!whole) {
     // few tiles: share the branches, so that a thread reads the weights of its own branches only
-    const int64_t wanted = net.transform ? (tiles <= 2 * threads ? threads : 1)
-                                         : ceil_div(4 * threads, std::max<int64_t>(tiles, 1));
+    const int64_t wanted =
+        net.transform ? (tiles <= 2 * threads ? threads : 1) : ceil_div(4 * threads, std::max<int64_t>(tiles, 1));
     net.ranges = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(net.branches, 1));
   }
   parallel_for(0, tiles * net.ranges, grain(kernels<T>().tile * operations / net.ranges),

@@ -54,6 +54,14 @@ def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
 
 
 def transform_gradient(grad_branches: Tensor, x: Tensor) -> Tensor:
-    """The gradient of the transform matrix, (Q', Q): sum over n, i of grad[p, n, i] x[n, i, q]."""
-    product = wide(grad_branches).reshape(grad_branches.shape[0], -1) @ wide(x).reshape(-1, x.shape[-1])
-    return product.to(x.dtype)
+    """The gradient of the transform matrix, (Q', Q): sum over n, i of grad[p, n, i] x[n, i, q].
+
+    That is the weight gradient of one linear layer over N * I samples, and is taken from the op that sums in an order
+    of its own, for the same bits with any number of threads; the weight of that layer does not enter.
+    """
+    p, q = grad_branches.shape[0], x.shape[-1]
+    grad = grad_branches.permute(1, 2, 0).reshape(1, -1, p)
+    _, (gradient,), _ = torch.ops.spectral.branch_mlp_backward(
+        grad, x.reshape(1, -1, q), [x.new_zeros(1, p, q)], [None], ["none"], False
+    )
+    return gradient[0]

@@ -12,6 +12,17 @@ template <class T> SPECTRAL_INLINE int64_t sums_size(const Layer<T>& layer) {
   return layer.out * (padded<T>(layer.in) + kLanes<T>);
 }
 
+// A float32 sum over more samples than this goes through totals, or its rounding errors would add up.
+inline constexpr int64_t kFlush = 1024;
+
+// totals += sums, sums = 0
+template <class T> SPECTRAL_INLINE void flush(T* sums, T* totals, int64_t values) {
+  for (int64_t i = 0; i < values; ++i) {
+    totals[i] += sums[i];
+    sums[i] = 0;
+  }
+}
+
 // Lanes without a sample must add nothing, whatever the weights hold.
 template <class T> SPECTRAL_INLINE void clear_lanes(T* tile, int64_t width, int64_t count) {
   for (int64_t i = 0; i < width; ++i)

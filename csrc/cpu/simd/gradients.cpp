@@ -97,7 +97,7 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   }
   const int64_t rows = kTile<T> * padded<T>(widest);
   char* memory = static_cast<char*>(
-      scratch(Slot::item, round_up(pointers, 64) + (tiles + sums + 2 * tile_row + rows) * int64_t(sizeof(T))));
+      scratch(Slot::item, round_up(pointers, 64) + (tiles + 2 * sums + 2 * tile_row + rows) * int64_t(sizeof(T))));
   T** table = reinterpret_cast<T**>(memory);
   T* next = reinterpret_cast<T*>(memory + round_up(pointers, 64));
   const auto take = [&](int64_t values) {
@@ -120,19 +120,22 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   }
   T *grad = take(tile_row), *spare = take(tile_row);
   descent.rows = take(rows);
+  T* totals = take(sums);
 
   for (int64_t item = begin; item < end; ++item) {
     const int64_t block = item / net.branches, last = min(net.samples, (block + 1) * net.block);
     descent.branch = item % net.branches;
     std::memset(first_sum, 0, sums * sizeof(T));
+    std::memset(totals, 0, sums * sizeof(T));
     double loss = 0;
     for (int64_t first = block * net.block; first < last; first += kTile<T>) {
       const int64_t count = min(kTile<T>, last - first);
       descent.grad = grad;
       descent.next = spare;
-      // a tile of one vector writes no second one: what a longer tile left there must not be summed
       loss += count > kLanes<T> ? descent.template tile<2>(first, count) : descent.template tile<1>(first, count);
+      if ((first + kTile<T>) % kFlush == 0) flush(first_sum, totals, sums);
     }
+    flush(totals, first_sum, sums);
     descent.write(block);
     if (net.losses) net.losses[item] = loss;
   }

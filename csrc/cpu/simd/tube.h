@@ -6,7 +6,7 @@ namespace spectral::SPECTRAL_LEVEL {
 
 // How many values of work space `apply` needs.
 template <class T> SPECTRAL_INLINE int64_t tube_space(const TubeMatrix<T>& m) {
-  return (m.kind == TubeMatrix<T>::Kind::analysis ? m.columns : m.rows) * kTile<T>;
+  return round_up(m.kind == TubeMatrix<T>::Kind::analysis ? m.columns : m.rows, 2) * kTile<T>;
 }
 
 // x: rows ldx apart, y: rows ldy apart, V vectors of each row. Rows [first, last) of a dense or analysis matrix may be
@@ -21,41 +21,35 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
   if (m.kind == Kind::dense)
     return product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, m.columns, m.dense + first, m.rows, nullptr,
                                                                    y + first * ldy, ldy, last - first);
+  const int64_t terms = half + (m.kind == Kind::analysis ? m.columns : m.rows) % 2;  // with the middle of an odd length
+  T *first_part = space, *second_part = space + terms * kTile<T>;
   if (m.kind == Kind::analysis) {
-    const int64_t middle = m.columns % 2;
-    T *sum = space, *difference = space + (half + middle) * kTile<T>;
-    for (int64_t q = 0; q < half; ++q)
+    for (int64_t q = 0; q < terms; ++q)
       for (int v = 0; v < V * n; v += n) {
-        const Vec<T> a = load(x + q * ldx + v), b = load(x + (m.columns - 1 - q) * ldx + v);
-        store(sum + q * kTile<T> + v, a + b);
-        store(difference + q * kTile<T> + v, a - b);
+        const Vec<T> a = load(x + q * ldx + v), b = q < half ? load(x + (m.columns - 1 - q) * ldx + v) : Vec<T>{};
+        store(first_part + q * kTile<T> + v, a + b);
+        store(second_part + q * kTile<T> + v, a - b);
       }
-    if (middle)
-      for (int v = 0; v < V * n; v += n) store(sum + half * kTile<T> + v, load(x + half * ldx + v));
     // rows first .. last: even ones 2e, odd ones 2o + 1
     const int64_t even_first = (first + 1) / 2, even_last = (last + 1) / 2, odd_first = first / 2, odd_last = last / 2;
-    product<T, V, Factor::rows, Start::zero, Finish::store>(sum, kTile<T>, half + middle, m.even + even_first,
+    product<T, V, Factor::rows, Start::zero, Finish::store>(first_part, kTile<T>, terms, m.even + even_first,
                                                             (m.rows + 1) / 2, nullptr, y + 2 * even_first * ldy,
                                                             2 * ldy, even_last - even_first);
-    product<T, V, Factor::rows, Start::zero, Finish::store>(difference, kTile<T>, half, m.odd + odd_first, m.rows / 2,
+    product<T, V, Factor::rows, Start::zero, Finish::store>(second_part, kTile<T>, terms, m.odd + odd_first, m.rows / 2,
                                                             nullptr, y + (2 * odd_first + 1) * ldy, 2 * ldy,
                                                             odd_last - odd_first);
     return;
   }
-  const int64_t middle = m.rows % 2;
-  T *even = space, *odd = space + (half + middle) * kTile<T>;
-  product<T, V, Factor::rows, Start::zero, Finish::store>(x, 2 * ldx, (m.columns + 1) / 2, m.even, half + middle,
-                                                          nullptr, even, kTile<T>, half + middle);
-  product<T, V, Factor::rows, Start::zero, Finish::store>(x + ldx, 2 * ldx, m.columns / 2, m.odd, half, nullptr, odd,
-                                                          kTile<T>, half);
-  for (int64_t p = 0; p < half; ++p)
+  product<T, V, Factor::rows, Start::zero, Finish::store>(x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, nullptr,
+                                                          first_part, kTile<T>, terms);
+  product<T, V, Factor::rows, Start::zero, Finish::store>(x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, nullptr,
+                                                          second_part, kTile<T>, terms);
+  for (int64_t p = 0; p < terms; ++p)
     for (int v = 0; v < V * n; v += n) {
-      const Vec<T> a = load(even + p * kTile<T> + v), b = load(odd + p * kTile<T> + v);
+      const Vec<T> a = load(first_part + p * kTile<T> + v), b = load(second_part + p * kTile<T> + v);
       store(y + p * ldy + v, a + b);
-      store(y + (m.rows - 1 - p) * ldy + v, a - b);
+      if (p < half) store(y + (m.rows - 1 - p) * ldy + v, a - b);
     }
-  if (middle)
-    for (int v = 0; v < V * n; v += n) store(y + half * ldy + v, load(even + half * kTile<T> + v));
 }
 
 }  // namespace spectral::SPECTRAL_LEVEL

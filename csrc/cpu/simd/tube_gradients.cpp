@@ -56,7 +56,7 @@ template <class T> void tube_gradients(const TubeGradients<T>& net, int64_t begi
   const int64_t row = tube * kTile<T>, layer_tile = widest * kTile<T>, rows = kTile<T> * padded<T>(widest);
   const int64_t sums = net.branches * sums_size(layer);
   T* next = static_cast<T*>(
-      scratch(Slot::item, (inputs + grads + 2 * row + space + 2 * layer_tile + rows + sums) * sizeof(T)));
+      scratch(Slot::item, (inputs + grads + 2 * row + space + 2 * layer_tile + rows + 2 * sums) * sizeof(T)));
   const auto take = [&](int64_t values) {
     T* taken = next;
     next += values;
@@ -72,13 +72,17 @@ template <class T> void tube_gradients(const TubeGradients<T>& net, int64_t begi
   descent.value = take(layer_tile);
   descent.rows = take(rows);
   descent.sums = take(sums);
+  T* totals = take(sums);
   for (int64_t block = begin; block < end; ++block) {
     std::memset(descent.sums, 0, sums * sizeof(T));
+    std::memset(totals, 0, sums * sizeof(T));
     const int64_t last = min(net.samples, (block + 1) * net.block);
     for (int64_t first = block * net.block; first < last; first += kTile<T>) {
       const int64_t count = min(kTile<T>, last - first);
       count > kLanes<T> ? descent.template tile<2>(first, count) : descent.template tile<1>(first, count);
+      if ((first + kTile<T>) % kFlush == 0) flush(descent.sums, totals, sums);
     }
+    flush(totals, descent.sums, sums);
     for (int64_t branch = 0; branch < net.branches; ++branch) {
       const T* sum = descent.sums + branch * sums_size(layer);
       const int64_t item = block * net.branches + branch;

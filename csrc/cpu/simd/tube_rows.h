@@ -41,12 +41,15 @@ template <int kPhase> SPECTRAL_INLINE Vec<float> deinterleave(Vec<float> a, Vec<
 
 // The coefficients as the sums want them: row k holds even(p, k), odd(p, k) for p = 0, 1, ..., padded to whole vectors.
 SPECTRAL_INLINE void pair_coefficients(const TubeMatrix<float>& m, int64_t padded, float* rows) {
-  // both halves are packed column by column: `even` is square with (n + 1) / 2 rows, `odd` with n / 2
+  // both halves are packed column by column: `even` is square with (n + 1) / 2 rows; `odd` has n / 2 rows (analysis) or
+  // columns (synthesis) and as many of the other as `even`
+  const bool analysis = m.kind == TubeMatrix<float>::Kind::analysis;
   const int64_t evens = (m.rows + 1) / 2, odds = m.rows / 2;
+  const int64_t odd_rows = analysis ? odds : evens, odd_columns = analysis ? evens : odds;
   for (int64_t k = 0; k < evens; ++k)
     for (int64_t p = 0; p < padded / 2; ++p) {
       rows[k * padded + 2 * p] = p < evens ? m.even[k * evens + p] : 0;
-      rows[k * padded + 2 * p + 1] = p < odds && k < odds ? m.odd[k * odds + p] : 0;
+      rows[k * padded + 2 * p + 1] = p < odd_rows && k < odd_columns ? m.odd[k * odd_rows + p] : 0;
     }
 }
 
