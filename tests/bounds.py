@@ -1,8 +1,9 @@
 """How far a right float32 or float64 kernel may be from the exact result: a running error analysis of every op.
 
-Each quantity is a float64 value with a bound on its error. A sum of K products a.b may be off by 4 eps sqrt(K) |a|.|b|; the
-errors that it takes over from a and b add up as independent ones do, in squares (added in full they would grow fourfold a
-layer, and eight layers would hide a wrong value). The slope of relu is unsure where the argument is closer to 0 than its error.
+Each quantity is a float64 value with a bound on its error. A sum of K products a.b may be off by 4 eps sqrt(K) |a|.|b|;
+the errors that it takes over from a and b add up as independent ones do, in squares (added in full they would grow
+fourfold a layer, and eight layers would hide a wrong value). The slope of relu is unsure where the argument is closer
+to 0 than its error.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ assert _OPS.keys() == TABLE.keys()
 
 
 def bounded(op: str, args: Sequence[Any], dtype: torch.dtype) -> list[Value]:
-    """The results of an op at `args`, and what a kernel for `dtype` (half: float32 inside) may be off before rounding."""
+    """An op's results at `args`, and how far off a kernel for `dtype` may be (half: float32 inside, unrounded)."""
     m = Arithmetic(torch.finfo(torch.float32 if dtype in HALF else dtype).eps)
 
     def wrap(value: Any) -> Any:

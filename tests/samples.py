@@ -73,7 +73,7 @@ def _make(value: Any, dtype: torch.dtype, device: str, generator: torch.Generato
 
 
 def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Tensor:
-    """float64 values (int64 classes) of one kind: "normal", "weight", "bias", "share", "class<C>" or a matrix's name."""
+    """float64 values (int64 classes) of a kind: "normal", "weight", "bias", "share", "class<C>" or a matrix's name."""
     normal = torch.randn(shape, dtype=torch.float64, generator=generator)
     if kind.startswith("class"):
         return torch.randint(0, int(kind[5:]), shape, generator=generator)

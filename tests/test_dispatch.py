@@ -1,4 +1,4 @@
-"""Which backend runs, why, and what the contexts around a call do: use, explain, autocast, inference, fake and meta tensors."""
+"""Which backend runs and why; the contexts around a call: use, autocast, inference, fake and meta tensors."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def test_use_nests_and_ends_with_an_error(calls: Counter) -> None:
     with spectral_ops.use("triton"):
         with spectral_ops.use("reference"):
             ops.branch_linear(*layer())
-        with pytest.raises(
-            RuntimeError, match="^branch_linear: backend 'triton' was asked for, but branch_linear has no"
-        ):
+        with pytest.raises(RuntimeError, match=r"^branch_linear: backend 'triton' was asked for, but"):
             ops.branch_linear(*layer())
     assert calls == {"reference": 1}
     with pytest.raises(ZeroDivisionError), spectral_ops.use("triton"):
@@ -126,7 +124,10 @@ def test_a_backend_that_is_missing_raises_its_reason(name: str) -> None:
 
 # ---- reasons -------------------------------------------------------------------------------------------------------
 LIMITS = [
-    ("dct", [T((2, 65)), 2, -1, "ortho", False, True], "n = 65 is past 64, where an FFT does less work than the codelet"),
+    (
+        "dct", [T((2, 65)), 2, -1, "ortho", False, True],
+        "n = 65 is past 64, where an FFT does less work than the codelet",
+    ),
     (
         "branch_linear", [T((1, 2, 129)), T((1, 4, 129)), None, "none"],
         "a branch with 129 features is past 128, where the library's batched GEMM is faster",
@@ -227,7 +228,7 @@ def test_fake_cuda(name: str, dtype: torch.dtype) -> None:
 def test_fake_cuda_with_a_cpu_tensor() -> None:
     with FakeTensorMode():
         x, w = torch.empty(3, 5, 4, device="cuda"), torch.empty(3, 6, 4)
-        with pytest.raises(TypeError, match="^branch_linear: weight must be on cuda:0 as x, got cpu$"):
+        with pytest.raises(TypeError, match=r"^branch_linear: weight must be on cuda:0 as x, got cpu$"):
             branch_linear.check(x, w)
 
 

@@ -108,7 +108,7 @@ def test_kernels_give_the_references_gradients(row: Sample, level: str) -> None:
 @pytest.mark.parametrize("op", TABLE)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_gradients_in_lower_precision(op: str, dtype: torch.dtype, backend: str) -> None:
-    """Of the right dtype, and as far from float64 as that dtype's rounding explains. No relu: its slope may be unsure."""
+    """Of the right dtype, and as near float64 as that dtype allows. No relu: its slope may be unsure."""
     row = next(r for r in rows_of(op) if not any(word in r.id for word in ("relu", "re.", "N1-", "-3x1-")))
     args = map_tensors(lambda t: t.requires_grad_(floating(t)), row.make(dtype))
     wide = map_tensors(lambda t: t.detach().to(D if floating(t) else t.dtype).requires_grad_(floating(t)), args)
@@ -174,7 +174,7 @@ def test_one_tensor_in_two_places(backend: str) -> None:
 
 
 def test_losses_and_logits_together(backend: str) -> None:
-    """The fused gradients serve the losses alone; a gradient of the logits too, or none of the losses, is computed again."""
+    """The fused gradients serve the losses alone; a gradient of the logits, too or instead, is computed again."""
     x, t, weights, biases, activations, target = rows_of("spectral_mlp_cross_entropy")[-4].make(D)
     leaves = [x.requires_grad_(), *(w.requires_grad_() for w in weights)]
 

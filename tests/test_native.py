@@ -1,7 +1,7 @@
-"""The C++ kernels called directly, with guards around their memory. `make sanitize` runs this file under ASAN and UBSAN.
+"""The C++ kernels called directly, with guards around their memory. `make sanitize` runs this file with ASAN and UBSAN.
 
-The results start as a pattern and lie between guards: a kernel must write all of them and nothing beside them. What lies beside
-the inputs is NaN: a kernel that uses a value from outside shows it.
+The results start as a pattern and lie between guards: a kernel must write all of them and nothing beside them. What
+lies beside the inputs is NaN: a kernel that uses a value from outside shows it.
 """
 
 from __future__ import annotations

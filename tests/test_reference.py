@@ -268,7 +268,7 @@ def test_branches_adjoint(row: Sample) -> None:
 
 @pytest.mark.parametrize("row", rows_of("branch_mlp_backward"), ids=lambda row: row.id)
 def test_network_adjoint(row: Sample) -> None:
-    """The backward op is the adjoint of the network's tangent map: <J dx, g> = <dx, J^T g>, weights and biases included."""
+    """The backward op is the adjoint of the tangent map: <J dx, g> = <dx, J^T g>, weights and biases included."""
     grad_y, *net, want = row.make(D)
     points, structure = flatten(net)
     tangents = [torch.cos(3 * t) for t in points]

@@ -156,7 +156,8 @@ def test_any_branches(n, i, q, p, x_layout, m_layout) -> None:
 @quick
 @given(
     q=st.integers(1, 6), n=size, i=size, o=size, act=st.sampled_from(ACTIVATIONS), bias=st.booleans(),
-    x_layout=layouts(3), w_layout=layouts(3), b_layout=layouts(2), dtype=st.sampled_from([torch.float32, torch.float64]),
+    x_layout=layouts(3), w_layout=layouts(3), b_layout=layouts(2),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
 )  # fmt: skip
 def test_any_layer(q, n, i, o, act, bias, x_layout, w_layout, b_layout, dtype) -> None:
     x, w, b, g = make([T((q, n, i)), T((q, o, i), "weight"), T((q, o), "bias"), T((q, n, o))], dtype)

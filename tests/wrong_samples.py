@@ -130,7 +130,7 @@ _TARGET = [
 ]
 _SPECTRAL_LINEAR = [
     (ValueError, "x must be (N, I, Q), got (4,)", T((4,)), _L, _W, _B, "none", _L, "none"),
-    (ValueError, "transform must be (Q', Q) with Q = 3 as in x, got (3, 4)", _IN, T((3, 4)), _W, _B, "none", _L, "none"),
+    (ValueError, "transform must be (Q', Q) with Q = 3 as in x, got (3,)", _IN, T((3,)), _W, _B, "none", _L, "none"),
     (
         ValueError, "weight must be (Q', O, I) with Q' = 3 as in transform and I = 4 as in x, got (3, 6, 3)",
         _IN, _L, T((3, 6, 3)), _B, "none", _L, "none",
@@ -204,10 +204,10 @@ def _wrong() -> list[Wrong]:
         (TypeError, "branch_weights must be torch.float32 as x, got torch.float64", T((3,), dtype=F64), "logits"),
     ]:
         rows.append(Wrong("spectral_ensemble", error, text, (*right, *tail)))
-    grad = T((3, 5, 2))
+    grad, wide = T((3, 5, 2)), T((3, 5, 6))
     for error, text, wrong, *layers in [
         (ValueError, "x must be (Q, N, I) where transform is None, got (5, 4)", grad, T((5, 4)), _WS, _BS, _AS),
-        (ValueError, "grad_y must be (Q, N, O) with Q = 3, N = 5 and O = 2, got (3, 5, 6)", T((3, 5, 6)), _X, _WS, _BS, _AS),
+        (ValueError, "grad_y must be (Q, N, O) with Q = 3, N = 5 and O = 2, got (3, 5, 6)", wide, _X, _WS, _BS, _AS),
         (ValueError, "grad_y must be (Q, N, O) with Q = 3, N = 5 and O = 2, got (5, 2)", T((5, 2)), _X, _WS, _BS, _AS),
         (ValueError, "biases must have one entry per weight, 2, got 0", grad, _X, _WS, [], _AS),
         (TypeError, "grad_y must be torch.float32 as x, got torch.float64", T((3, 5, 2), dtype=F64), _X, _WS, _BS, _AS),

@@ -28,8 +28,11 @@ class Run:
     lr: float
     seconds: float
     curve: list[tuple[int, float]]  # step, mean loss of the steps since the last point (mean over the branches)
+    band: list[tuple[int, float, float]]  # the same, of the best and of the worst branch
     branch_losses: Tensor  # of each branch on the training data, (B,)
-    accuracy: dict[str, float] = field(default_factory=dict)  # on the test data, by weighting
+    accuracy: dict[str, float] = field(default_factory=dict)  # on the test data, by weighting of the probabilities
+    accuracy_logits: dict[str, float] = field(default_factory=dict)  # by weighting of the logits; empty without branches
+    branch_accuracy: list[float] = field(default_factory=list)  # of each branch alone; empty without branches
     lr_note: str = ""
 
 
@@ -56,33 +59,38 @@ def train(name: str, data: Mnist, settings: Settings, progress: Callable[[int, i
     for attempt in range(RESTARTS + 1):
         net = build(name, settings.seed)
         begin = time.perf_counter()
-        curve = _descend(net, data.train, settings, lr, progress)
+        story = _descend(net, data.train, settings, lr, progress)
         seconds = time.perf_counter() - begin
-        if curve is not None:
+        if story is not None:
             break
         if attempt < RESTARTS:
             lr /= 10
             note = f"lr lowered from {settings.lr:g} to {lr:g}: with more the loss did not stay below chance"
-    if curve is None:
+    if story is None:
         raise RuntimeError(f"{name}: the loss did not stay below chance at any of {RESTARTS + 1} learning rates")
     with torch.no_grad():
         losses = ensemble.branch_cross_entropy(_logits(net, data.train), data.train.labels)
-    run = Run(name, net, lr, seconds, curve, losses, lr_note=note)
+    curve = [(step, points.mean().item()) for step, points in story]
+    band = [(step, points.min().item(), points.max().item()) for step, points in story]
+    run = Run(name, net, lr, seconds, curve, band, losses, lr_note=note)
     run.accuracy = accuracies(run, data)
+    if RECIPES[name].is_spectral:
+        run.accuracy_logits = accuracies(run, data, "logits")
+        run.branch_accuracy = [_share(logits, data.test.labels) for logits in _logits(net, data.test)]
     return run
 
 
 def _descend(
     net: nn.Module, split: Split, settings: Settings, lr: float, progress: Callable[[int, int, float], None]
-) -> list[tuple[int, float]] | None:
-    """The loss curve, or None when the run diverged."""
+) -> list[tuple[int, Tensor]] | None:
+    """The loss curve, [(step, each branch's mean loss of the steps since the last point)]; None when the run diverged."""
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     order = torch.Generator().manual_seed(settings.seed)
     batches = len(split) // settings.batch_size
     total = batches * settings.epochs
     every = max(total // 200, 1)
-    curve: list[tuple[int, float]] = []
-    recent: list[float] = []
+    curve: list[tuple[int, Tensor]] = []
+    recent: list[Tensor] = []
     previous = math.inf
     start = CHANCE  # the loss of the first batch, where that is more
     for epoch in range(settings.epochs):
@@ -97,10 +105,10 @@ def _descend(
             loss = losses.detach().mean().item()
             losses_of_epoch.append(loss)
             start = loss if not curve and not recent and loss > start else start
-            recent.append(loss)
+            recent.append(losses.detach())
             step = epoch * batches + b + 1
             if step % every == 0 or step == total:
-                curve.append((step, sum(recent) / len(recent)))
+                curve.append((step, torch.stack(recent).mean(0)))
                 recent = []
             progress(step, total, loss)
         mean = sum(losses_of_epoch) / len(losses_of_epoch)
@@ -117,26 +125,26 @@ def _logits(net: nn.Module, split: Split, batch: int = 1000) -> Tensor:
         return torch.cat([net(images) for images in split.images.split(batch)], 1)
 
 
-def weightings(run: Run, data: Mnist) -> dict[str, Tensor]:
-    """The branch weights of every rule; all but `learned` come from the training losses."""
+def weightings(run: Run, data: Mnist, space: str = "probabilities") -> dict[str, Tensor]:
+    """The branch weights of every rule: `learned` is fitted on the held-out data, the others to the training losses."""
     return {
         "average": ensemble.average(len(run.branch_losses)),
         "weighted_sum": ensemble.weighted_sum(run.branch_losses),
         "geometric": ensemble.geometric(run.branch_losses),
         "select_best": ensemble.select_best(run.branch_losses),
-        "learned": ensemble.learned(_logits(run.net, data.held_out), data.held_out.labels),
+        "learned": ensemble.learned(_logits(run.net, data.held_out), data.held_out.labels, space),
     }
 
 
-def accuracies(run: Run, data: Mnist) -> dict[str, float]:
-    """Test accuracy: one number, or one a weighting where there are branches."""
+def accuracies(run: Run, data: Mnist, space: str = "probabilities") -> dict[str, float]:
+    """Test accuracy: one number, or one a weighting (of probabilities or of logits) where there are branches."""
     images, labels = data.test.images, data.test.labels
     with torch.no_grad():
         if not RECIPES[run.name].is_spectral:
             return {"test": _share(run.net.predict(images), labels)}  # type: ignore[operator]
         return {
-            rule: _share(run.net.predict(images, weights), labels)  # type: ignore[operator]
-            for rule, weights in weightings(run, data).items()
+            rule: _share(run.net.predict(images, weights, space), labels)  # type: ignore[operator]
+            for rule, weights in weightings(run, data, space).items()
         }
 
 
