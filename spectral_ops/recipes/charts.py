@@ -1,4 +1,4 @@
-"""The report's three pictures, as SVG text: colours are CSS classes, so the page decides them for light and dark."""
+"""The report's pictures, as SVG text: colours are CSS classes, so the page decides them for light and dark."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _LARGEST_SCORE = 0.9995  # a perfect score has no place on the accuracy axis
 
 @dataclass(frozen=True)
 class Line:
-    """A network's training loss: (step, loss) points."""
+    """A network's training loss: (step, loss) points, and where there are branches (step, best, worst) of them."""
 
     name: str
     label: str
     points: Sequence[Sequence[float]]
+    band: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def loss_curves(lines: Sequence[Line]) -> str:
     if not kept:
         return "<p>No loss was recorded.</p>"
     losses = [loss for _, points in kept for _, loss in points]
+    losses += [loss for line, _ in kept for point in line.band for loss in point[1:] if 0 < loss < math.inf]
     low, high = min(losses) / 1.1, max(losses) * 1.1
     last = max(points[-1][0] for _, points in kept)
     left, right, top, bottom = 56.0, WIDTH - 190.0, 16.0, 316.0
@@ -195,6 +197,12 @@ def loss_curves(lines: Sequence[Line]) -> str:
     for step in _round_steps(last):
         parts.append(_text(place(step, high)[0], bottom + 20, f"{step:,.0f}", "small", "middle"))
     parts += [_rule(left, bottom, right, bottom, "axis"), _text(right, bottom + 40, "training step", "small", "end")]
+    for line, _ in kept:
+        if line.band and all(0 < loss < math.inf for point in line.band for loss in point[1:]):
+            edge = [place(step, best) for step, best, _ in line.band]
+            edge += [place(step, worst) for step, _, worst in reversed(line.band)]
+            path = " ".join(f"{px:.1f},{py:.1f}" for px, py in edge)
+            parts.append(f'<polygon points="{path}" class="band fill {line.name}"/>')
     ends = [place(*points[-1]) for _, points in kept]
     for (line, points), (x, y), level in zip(kept, ends, _apart([y for _, y in ends], 18, top, bottom), strict=True):
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(*point) for point in points))
@@ -205,6 +213,49 @@ def loss_curves(lines: Sequence[Line]) -> str:
             _text(x + 25, level + 4, line.label),
         ]
     return _svg(bottom + 48, "Training loss of each network", parts)
+
+
+def branch_images(branches: Sequence[Sequence[float]], inverse: Sequence[Sequence[float]]) -> str:
+    """What each branch holds of the image: column q of the coefficients (I, Q) alone, transformed back by (Q, Q)."""
+    count, columns = len(branches[0]), 14
+    gap, height = 10.0, 24.0
+    size = (WIDTH - gap * (columns - 1)) / columns
+    alone = [[[row[q] * basis[q] for basis in inverse] for row in branches] for q in range(count)]
+    largest = max(abs(value) for image in alone for row in image for value in row) or 1.0
+    parts = []
+    for q, image in enumerate(alone):
+        x, y = (q % columns) * (size + gap), (q // columns) * (size + height)
+        uri = _png([[_pixel(value / largest) for value in row] for row in image])
+        parts += [_picture(round(x, 1), round(y, 1), round(size, 1), uri)]
+        parts.append(_text(x + size / 2, y + size + 16, str(q), "small", "middle"))
+    rows = -(-count // columns)
+    return _svg(rows * (size + height), "The part of the image that each branch sees", parts)
+
+
+def branch_bars(networks: Sequence[tuple[str, str, Sequence[float]]], chance: float) -> str:
+    """Accuracy of every branch alone, (name, label, accuracies) of each network side by side; `chance` is a line."""
+    left, right, top, bottom = 44.0, WIDTH - 8.0, 12.0, 212.0
+    count = max(len(accuracies) for _, _, accuracies in networks)
+    slot = (right - left) / count
+    thick = (slot - 8) / len(networks)
+
+    def height(accuracy: float) -> float:
+        return bottom - (bottom - top) * accuracy
+
+    parts = []
+    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        y = height(tick)
+        parts += [_rule(left, y, right, y, "grid"), _text(left - 8, y + 4, f"{100 * tick:.0f} %", "small", "end")]
+    for i, (name, label, accuracies) in enumerate(networks):
+        for q, accuracy in enumerate(accuracies):
+            x, y = left + q * slot + 4 + i * thick, height(accuracy)
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{thick - 1:.1f}" height="{bottom - y:.1f}" class="fill {name}">'
+                f"<title>{escape(label)}, branch {q}: {accuracy:.1%}</title></rect>"
+            )
+    parts += [_text(left + (q + 0.5) * slot, bottom + 18, str(q), "small", "middle") for q in range(count)]
+    parts += [_rule(left, bottom, right, bottom, "axis"), _rule(left, height(chance), right, height(chance), "chance")]
+    return _svg(bottom + 26, "Test accuracy of every branch alone", parts)
 
 
 def accuracy_bars(groups: Sequence[BarGroup]) -> str:

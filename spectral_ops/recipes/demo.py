@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from .. import __version__, doctor, native
 from ..transforms import DCT
 from . import data as mnist
-from .networks import FEATURES, LAYERS, PAPER_ACCURACY, RANK, RECIPES
+from .networks import FEATURES, LAYERS, PAPER_ACCURACY, RANK, RECIPES, build
 from .report import write_report
+from .terminal import best, results_table
 from .timing import measure
 from .training import Run, Settings, train
 
@@ -43,8 +43,8 @@ def run(
     dense = next((s for s in speed if s["name"] == "dense"), None)
     for row in speed:
         for kind in ("step", "inference"):
-            ours, best = row[f"{kind}_ms"]["ours"], dense and _best(dense[f"{kind}_ms"])
-            row[f"dense_{kind}_ratio"] = best / ours if best and ours else None
+            ours, theirs = row[f"{kind}_ms"]["ours"], dense and best(dense[f"{kind}_ms"])
+            row[f"dense_{kind}_ratio"] = theirs / ours if theirs and ours else None
     results = {
         "settings": {
             **asdict(settings), "quick": quick, "data": data.source, "optimizer": "Adam",
@@ -84,13 +84,10 @@ def _train_all(names: list[str], data: mnist.Mnist, settings: Settings, console:
 
 
 def _speed(run: Run, data: mnist.Mnist, settings: Settings, seconds: float, compile: bool) -> dict[str, Any]:
-    timed = measure(run.name, run.net, data.train, settings.batch_size, seconds, compile)
+    # an untrained network: the tiny gradients of a trained one are denormal numbers, which are slow to compute with
+    net = build(run.name, settings.seed)
+    timed = measure(run.name, net, data.train, settings.batch_size, seconds, compile)
     return {"name": run.name, "title": RECIPES[run.name].title, **timed}
-
-
-def _best(ms: dict[str, float | None]) -> float:
-    """The faster of eager and compile: the baseline of every ratio."""
-    return min(t for t in (ms["eager"], ms["compile"]) if t is not None)
 
 
 def _network(run: Run) -> dict[str, Any]:
@@ -101,17 +98,28 @@ def _network(run: Run) -> dict[str, Any]:
         whole = sum(p.numel() for p in dense.parameters()) / parameters
         side = FEATURES[0]
         hidden = side * side if recipe.rank is None else 2 * side * recipe.rank
+        bound = side**3 / hidden  # Q at full rank, n Q / 2r at rank r (Table 2); the best branch alone: Q times that
         compression = {
             "hidden_weight": side**4 / (side * hidden),
+            "hidden_bound": bound,
             "whole": whole,
+            "weights": _weights(dense) / _weights(run.net),
             "best_branch": whole * side if recipe.is_spectral else None,
+            "best_bound": bound * side if recipe.is_spectral else None,
         }
     return {
         "name": run.name, "title": recipe.title, "parameters": parameters,
         "operations": run.net.operations(),  # type: ignore[operator]
         "compression": compression, "lr": run.lr, "lr_note": run.lr_note, "seconds": run.seconds,
-        "curve": run.curve, "accuracy": run.accuracy, "layers": LAYERS,
+        "curve": run.curve, "band": run.band, "accuracy": run.accuracy, "accuracy_logits": run.accuracy_logits,
+        "branch_accuracy": run.branch_accuracy, "layers": LAYERS,
     }  # fmt: skip
+
+
+def _weights(net: torch.nn.Module) -> int:
+    """Trained numbers without the biases, which are vectors, one a branch where there are branches."""
+    biased = {id(p) for name, p in net.named_parameters() if "bias" in name}
+    return sum(p.numel() for p in net.parameters() if id(p) not in biased)
 
 
 def _machine() -> dict[str, Any]:
@@ -126,38 +134,19 @@ def _images(data: mnist.Mnist) -> dict[str, Any]:
     """The first seven of the test data, and what the branches see of it: DCT coefficient q of every row."""
     index = int((data.test.labels == 7).nonzero()[0])
     image = mnist.pixels(data.test.images[index])
-    branches = DCT(mnist.SIDE)(image[None])[:, 0].mT  # (I, Q): row i, coefficient q
-    return {"label": int(data.test.labels[index]), "digit": image.tolist(), "branches": branches.tolist()}
+    transform = DCT(mnist.SIDE)
+    branches = transform(image[None])[:, 0].mT  # (I, Q): row i, coefficient q
+    return {
+        "label": int(data.test.labels[index]), "digit": image.tolist(), "branches": branches.tolist(),
+        "inverse": transform.inverse.tolist(),
+    }  # fmt: skip
 
 
 def _print(results: dict[str, Any], console: Console) -> None:
-    nets, speeds = results["networks"], results["speed"]
-    dense_parameters = next((n["parameters"] for n in nets if n["name"] == "dense"), None)
-    learnt = Table(title="Size and test accuracy", title_justify="left")
-    for column in ("", "parameters", "smaller", "accuracy %"):
-        learnt.add_column(column, justify="right" if column else "left")
-    for net in nets:
-        smaller = f"{dense_parameters / net['parameters']:.1f}x" if dense_parameters else "-"
-        rules = [f"{'' if rule == 'test' else rule} {100 * a:.2f}" for rule, a in net["accuracy"].items()]
-        learnt.add_row(net["title"], f"{net['parameters']:,}", smaller, "\n".join(rules))
-    console.print(learnt)
-    timed = Table(title="Milliseconds (training step, 1000 inferences)", title_justify="left")
-    for column in ("", "ours", "eager", "compile", "x", "x dense"):
-        timed.add_column(column, justify="right" if column else "left")
-    for row in speeds:
-        for kind in ("step", "inference"):
-            ms, than_dense = row[f"{kind}_ms"], row[f"dense_{kind}_ratio"]
-            faster = f"{_best(ms) / ms['ours']:.1f}" if ms["ours"] else "-"
-            cells = [_ms(ms[contender]) for contender in ("ours", "eager", "compile")]
-            title = row["title"] if kind == "step" else "  inference"
-            timed.add_row(title, *cells, faster, f"{than_dense:.1f}" if than_dense else "-")
-    console.print(timed)
-    for net in nets:
+    console.print(results_table(results))
+    console.print(results["bounds"])
+    for net in results["networks"]:
         if net["lr_note"]:
             console.print(f"{net['title']}: {net['lr_note']}")
-    for note in sorted({s["compile_note"] for s in speeds if s["compile_note"]}):
+    for note in sorted({row["compile_note"] for row in results["speed"] if row["compile_note"]}):
         console.print(f"compile: {note}")
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

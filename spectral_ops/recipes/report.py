@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .charts import Bar, BarGroup, Line, accuracy_bars, digit_and_branches, loss_curves
+from .charts import Bar, BarGroup, Line, accuracy_bars, branch_bars, branch_images, digit_and_branches, loss_curves
 
 _WEIGHTINGS = {
     "average": "average",
@@ -16,6 +16,7 @@ _WEIGHTINGS = {
     "select_best": "select the best",
     "learned": "learned",
 }
+_CHANCE = 0.1  # ten classes
 _PAPER_IMAGES = 60_000  # what the paper trained on
 _LIGHT = """--page: #fcfcfb; --ink: #16181d; --soft: #5a6069; --line: #dfe1e4; --faint: #f3f4f5;
   --dense: #767b84; --tnn: #d38a00; --spectral: #2a78d6; --spectral-r8: #14946a;"""
@@ -31,6 +32,7 @@ h1 {{ font-size: 30px; line-height: 1.2; margin: 0 0 12px; letter-spacing: -0.01
 h2 {{ font-size: 20px; line-height: 1.3; margin: 52px 0 6px; }}
 p {{ margin: 0 0 14px; max-width: 740px; text-wrap: pretty; }}
 .lead {{ font-size: 19px; line-height: 1.5; max-width: 860px; }}
+p.below {{ margin: 22px 0 0; }}
 .soft, caption, figcaption {{ color: var(--soft); font-size: 14px; }}
 figure {{ margin: 18px 0 0; overflow-x: auto; }}
 svg {{ display: block; width: 100%; min-width: 700px; height: auto; font-size: 14px; }}
@@ -59,6 +61,8 @@ text.strong {{ font-weight: 600; }}
 .pixels {{ image-rendering: pixelated; }}
 .frame {{ fill: none; stroke: var(--line); }}
 .grid {{ stroke: var(--line); }}
+.band {{ opacity: 0.13; }}
+.chance {{ stroke: var(--ink); stroke-dasharray: 4 4; }}
 .axis, .hair, .arrow {{ stroke: var(--soft); }}
 .solid {{ fill: var(--soft); }}
 .line {{ fill: none; stroke-width: 2; stroke-linejoin: round; }}
@@ -137,15 +141,18 @@ def _images(images: dict[str, Any]) -> str:
         "<h2>What a branch sees</h2><p>The DCT of every image row turns 28 pixels into 28 coefficients. Branch "
         "<i>q</i> is a small network of its own, and all that it sees of the image is column <i>q</i>: one frequency, "
         f"one number a row.</p><figure>{chart}</figure>"
+        '<p class="below">The same columns, each transformed back alone: the image is the sum of these.</p>'
+        f"<figure>{branch_images(images['branches'], images['inverse'])}</figure>"
     )
 
 
 def _curves(networks: Sequence[dict[str, Any]]) -> str:
-    chart = loss_curves([Line(network["name"], network["title"], network["curve"]) for network in networks])
+    lines = [Line(n["name"], n["title"], n["curve"], n["band"] if n["branch_accuracy"] else ()) for n in networks]
+    chart = loss_curves(lines)
     return (
         '<h2>Training loss</h2><p class="soft">Cross entropy on the training batches, logarithmic. For the spectral '
-        "networks it is the mean over the branches: each classifies from its own frequency alone, and the loss of "
-        f"their averaged probabilities is lower.</p><figure>{chart}</figure>"
+        "networks it is the mean over the branches, in a band from the best to the worst: each classifies from its own "
+        f"frequency alone, and the loss of their averaged probabilities is lower than the mean.</p><figure>{chart}</figure>"
     )
 
 
@@ -175,7 +182,41 @@ def _accuracy(results: dict[str, Any]) -> str:
         f"{results['settings']['test']:,} test images.</p>"
         '<p class="soft">The axis is spaced by the logarithm of the error: halving the error moves a bar by the same '
         f'length anywhere.</p><ul class="legend">{legend}{mark}</ul><figure>{accuracy_bars(groups)}</figure>'
+        + _spaces(results)
+        + _branches(results)
     )
+
+
+def _spaces(results: dict[str, Any]) -> str:
+    """Accuracies by what is averaged; the bars above are the probabilities'."""
+    networks = _spectral(results)
+    if not networks:
+        return ""
+    head = ["weighting"]
+    head += [f"{escape(n['title'])},<br>{space}" for n in networks for space in ("probabilities", "logits")] + ["paper"]
+    rows = []
+    for key, title in _WEIGHTINGS.items():
+        cells = [f"{100 * n[space][key]:.1f}" for n in networks for space in ("accuracy", "accuracy_logits")]
+        paper = results.get("paper", {}).get(key)
+        rows.append([title, *cells, f"{paper:.2f}" if paper is not None else "–"])
+    text = "Test accuracy in %, averaging the branches' probabilities (eq. 18, as above) or their logits"
+    return _table(head, rows, text)
+
+
+def _branches(results: dict[str, Any]) -> str:
+    networks = [(n["name"], n["title"], n["branch_accuracy"]) for n in _spectral(results)]
+    if not networks:
+        return ""
+    legend = "".join(f'<li><i class="{name}"></i>{escape(title)}</li>' for name, title, _ in networks)
+    return (
+        '<h2>Every branch alone</h2><p class="soft">Test accuracy of each branch by the frequency that it sees, 0 the '
+        "coarsest. One number a row is little to tell a digit by; together they do better than any of them. Dashed: "
+        f'guessing.</p><ul class="legend">{legend}</ul><figure>{branch_bars(networks, _CHANCE)}</figure>'
+    )
+
+
+def _of(bound: float | None) -> str:
+    return f" <small>of {bound:,.0f}</small>" if bound is not None else ""
 
 
 def _sizes(results: dict[str, Any]) -> str:
@@ -193,8 +234,15 @@ def _sizes(results: dict[str, Any]) -> str:
         rate, operations = network.get("compression") or {}, network["operations"]
         fewer = _times(dense["operations"] / operations) if dense and dense is not network and operations else "–"
         cells = [escape(network["title"]), f"{network['parameters']:,}", f"{operations:,}", fewer]
-        cells += [_times(rate.get(key)) for key in ("hidden_weight", "whole", "best_branch")]
+        cells += [_times(rate.get("hidden_weight")) + _of(rate.get("hidden_bound")), _times(rate.get("whole"))]
+        cells += [_times(rate.get("best_branch")) + _of(rate.get("best_bound"))]
         rows.append([*cells, f"{network['seconds']:.1f}"])
+    counted = [
+        f"{_times(n['compression']['weights'])} for {escape(n['title'])}"
+        for n in _spectral(results)
+        if n["compression"]
+    ]
+    weights = f" (weights alone: {', '.join(counted)})" if counted else ""
     bounds = (
         f"<p><b>In the paper.</b> {escape(results['bounds'].replace('^2', '²'))}.</p>" if results.get("bounds") else ""
     )
@@ -202,8 +250,8 @@ def _sizes(results: dict[str, Any]) -> str:
         "<h2>Size</h2>"
         + _table(head, rows, "Compression: the dense network's parameters over this one's.")
         + bounds
-        + '<p class="soft">The paper\'s factors count one hidden weight; the whole network also has biases and a last '
-        "layer that compresses less. Operations are multiply-adds, with the transform.</p>"
+        + '<p class="soft">The bounds count one hidden weight; the whole network also has biases and a last layer that '
+        f"compresses less{weights}. Operations are multiply-adds, with the transform.</p>"
     )
 
 

@@ -31,7 +31,7 @@ class Run:
     band: list[tuple[int, float, float]]  # the same, of the best and of the worst branch
     branch_losses: Tensor  # of each branch on the training data, (B,)
     accuracy: dict[str, float] = field(default_factory=dict)  # on the test data, by weighting of the probabilities
-    accuracy_logits: dict[str, float] = field(default_factory=dict)  # by weighting of the logits; empty without branches
+    accuracy_logits: dict[str, float] = field(default_factory=dict)  # the same, of the logits
     branch_accuracy: list[float] = field(default_factory=list)  # of each branch alone; empty without branches
     lr_note: str = ""
 
@@ -83,7 +83,7 @@ def train(name: str, data: Mnist, settings: Settings, progress: Callable[[int, i
 def _descend(
     net: nn.Module, split: Split, settings: Settings, lr: float, progress: Callable[[int, int, float], None]
 ) -> list[tuple[int, Tensor]] | None:
-    """The loss curve, [(step, each branch's mean loss of the steps since the last point)]; None when the run diverged."""
+    """[(step, each branch's mean loss of the steps since the last point)]; None when the run diverged."""
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     order = torch.Generator().manual_seed(settings.seed)
     batches = len(split) // settings.batch_size
