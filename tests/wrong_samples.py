@@ -274,5 +274,5 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "Matrix: matrix must be finite and invertible, got a singular one",
     ),
     (lambda: transforms.Matrix(torch.ones(0, 0)), ValueError, "Matrix: length must be at least 1, got 0"),
-    (lambda: transforms.Transform(3).matrix, NotImplementedError, "Transform must define matrix"),
+    (lambda: transforms.Transform(3).matrix, AttributeError, "'Transform' object has no attribute 'matrix'"),
 ]  # fmt: skip

@@ -16,9 +16,6 @@ void dct(const Tensor& x, const Tensor& matrix, int64_t dim, const Tensor& y) {
   });
 }
 
-STABLE_TORCH_LIBRARY_IMPL(spectral_native, CPU, m) {
-  SPECTRAL_OP(m, dct, &dct);
-  SPECTRAL_OP(m, dct_adjoint, &dct);
-}
+STABLE_TORCH_LIBRARY_IMPL(spectral_native, CPU, m) { SPECTRAL_OP(m, dct, &dct); }
 
 }  // namespace spectral

@@ -58,6 +58,7 @@ def reference(
     Returns: losses (Q',); logits (Q', N, C); the gradient of the branches' input (Q', N, I) (empty unless want_grad_x);
         the gradients of the weights, and of the biases that are not None: entry q is d losses[q] / d weight[q].
     Args, Raises, Accuracy, Source: as `spectral_mlp_cross_entropy`. Gradient: by differentiating this form.
+    Deterministic: bitwise, for any number of threads (sums over fixed blocks of samples).
     """
     branches = wide(x) if transform is None else (wide(x) @ wide(transform).mT).permute(2, 0, 1)
     logits = spectral_mlp.network(branches, None, weights, biases, activations)

@@ -234,7 +234,7 @@ def branch_images(branches: Sequence[Sequence[float]], inverse: Sequence[Sequenc
 
 def branch_bars(networks: Sequence[tuple[str, str, Sequence[float]]], chance: float) -> str:
     """Accuracy of every branch alone, (name, label, accuracies) of each network side by side; `chance` is a line."""
-    left, right, top, bottom = 44.0, WIDTH - 8.0, 12.0, 212.0
+    left, right, top, bottom = 52.0, WIDTH - 8.0, 12.0, 212.0
     count = max(len(accuracies) for _, _, accuracies in networks)
     slot = (right - left) / count
     thick = (slot - 8) / len(networks)

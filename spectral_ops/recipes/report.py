@@ -46,7 +46,7 @@ caption {{ text-align: left; padding-bottom: 6px; }}
 th, td {{ padding: 7px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0; font-weight: 500; }}
 thead th {{ color: var(--soft); font-weight: 500; font-size: 13px; line-height: 1.3; vertical-align: bottom; }}
-@media (max-width: 900px) {{ table {{ font-size: 14px; }} th, td {{ padding: 6px 7px; }} }}
+@media (max-width: 900px) {{ table {{ font-size: 14px; }} th, td {{ padding: 6px 5px; }} }}
 td b {{ font-weight: 650; }}
 td small {{ color: var(--soft); }}
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 3px 20px; margin: 12px 0; font-size: 15px; }}
@@ -152,7 +152,8 @@ def _curves(networks: Sequence[dict[str, Any]]) -> str:
     return (
         '<h2>Training loss</h2><p class="soft">Cross entropy on the training batches, logarithmic. For the spectral '
         "networks it is the mean over the branches, in a band from the best to the worst: each classifies from its own "
-        f"frequency alone, and the loss of their averaged probabilities is lower than the mean.</p><figure>{chart}</figure>"
+        f"frequency alone, and the loss of their averaged probabilities is lower than the mean.</p>"
+        f"<figure>{chart}</figure>"
     )
 
 
@@ -210,7 +211,7 @@ def _branches(results: dict[str, Any]) -> str:
     legend = "".join(f'<li><i class="{name}"></i>{escape(title)}</li>' for name, title, _ in networks)
     return (
         '<h2>Every branch alone</h2><p class="soft">Test accuracy of each branch by the frequency that it sees, 0 the '
-        "coarsest. One number a row is little to tell a digit by; together they do better than any of them. Dashed: "
+        "coarsest. One number a row is little to tell a digit by, and the finer the less: hence an ensemble. Dashed: "
         f'guessing.</p><ul class="legend">{legend}</ul><figure>{branch_bars(networks, _CHANCE)}</figure>'
     )
 
@@ -225,10 +226,10 @@ def _sizes(results: dict[str, Any]) -> str:
         "network",
         "parameters",
         "operations<br>an image",
-        "operations,<br>dense / this",
-        "compression,<br>hidden weight",
+        "fewer<br>than dense",
+        "compression:<br>hidden weight",
     ]
-    head += ["compression,<br>whole", "compression,<br>best branch", "training<br>seconds"]
+    head += ["whole<br>network", "select<br>the best", "training<br>seconds"]
     rows = []
     for network in results["networks"]:
         rate, operations = network.get("compression") or {}, network["operations"]

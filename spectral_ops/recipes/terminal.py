@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 _RULES = ("average", "weighted_sum", "geometric", "select_best", "learned")
@@ -14,8 +15,14 @@ def results_table(results: dict[str, Any]) -> Table:
     """Size, accuracy by weighting, and speed with its ratios, of every network that ran."""
     nets, paper = results["networks"], results["paper"]
     speed = {row["name"]: row for row in results["speed"]}
-    table = Table(title="Spectral networks on MNIST", title_justify="left")
-    table.add_column("")
+    table = Table(
+        title="Spectral networks on MNIST",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("", no_wrap=True)
     for net in nets:
         table.add_column(net["title"].replace(", ", ",\n").replace(" (", "\n("), justify="right", no_wrap=True)
     table.add_column("paper", justify="right", no_wrap=True)
@@ -28,24 +35,25 @@ def results_table(results: dict[str, Any]) -> Table:
         return "-" if value is None else f"{value:,.0f}x" if value >= 100 else f"{value:.1f}x"
 
     def bound(key: str) -> str:
-        """Table 2's value for the last network, which is the paper's own (r = 8) in a whole demo."""
-        return next((f"<= {compression(net, key)}" for net in reversed(nets) if compression(net, key) != "-"), "")
+        """Table 2's value at the paper's rank, the largest of the networks'."""
+        bounds = [value for net in nets if (value := (net["compression"] or {}).get(key))]
+        return f"{max(bounds):,.0f}x" if bounds else ""
 
     dense = next((net for net in nets if net["name"] == "dense"), None)
     fewer = [f"{dense['operations'] / n['operations']:.1f}x" if dense and n is not dense else "-" for n in nets]
     row("parameters", [f"{net['parameters']:,}" for net in nets])
     row("operations an image", [f"{net['operations']:,}" for net in nets])
     row("  fewer than dense", fewer)
-    row("compression, hidden weight", [compression(net, "hidden_weight") for net in nets], bound("hidden_bound"))
+    row("compression, hidden", [compression(net, "hidden_weight") for net in nets], bound("hidden_bound"))
     row("  whole network", [compression(net, "whole") for net in nets])
     row("  select the best", [compression(net, "best_branch") for net in nets], bound("best_bound"))
     table.add_section()
     singles = [f"{100 * net['accuracy']['test']:.1f}" if "test" in net["accuracy"] else "" for net in nets]
     if any(singles):
         printed = [f"{paper[net['name']]:.2f}" for net in nets if net["name"] in paper]
-        row("test accuracy, %", singles, ", ".join(printed))
+        row("test accuracy, %", singles, "/".join(printed))
     if any(net["accuracy_logits"] for net in nets):
-        row("  of probabilities / of logits", ["" for _ in nets])
+        row("  probability/logits", ["" for _ in nets])
         for rule in _RULES:
             cells = [_both(net, rule) if net["accuracy_logits"] else "" for net in nets]
             row(f"  {rule.replace('_', ' ')}", cells, f"{paper[rule]:.2f}" if rule in paper else "")
@@ -67,7 +75,7 @@ def best(ms: dict[str, float | None]) -> float:
 
 
 def _both(net: dict[str, Any], rule: str) -> str:
-    return f"{100 * net['accuracy'][rule]:.1f} / {100 * net['accuracy_logits'][rule]:.1f}"
+    return f"{100 * net['accuracy'][rule]:.1f}/{100 * net['accuracy_logits'][rule]:.1f}"
 
 
 def _ms(value: float | None) -> str:
