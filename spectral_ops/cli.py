@@ -6,6 +6,7 @@ import argparse
 import ast
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("explain", help="which kernel an op takes for given shapes, and why not the others")
     command.add_argument("op", choices=sorted(TABLE))
-    command.add_argument("arguments", nargs="*", help="a shape such as 64,28,28, or a Python literal such as 'relu'")
+    command.add_argument(
+        "arguments", nargs="*", help="a shape such as 64,28,28 (28, for one dimension) or a value such as relu or 2"
+    )
     command.set_defaults(run=_explain)
     return parser
 
@@ -113,14 +116,21 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    def value(text: str):
-        parts = text.split(",")
-        if all(part.strip().isdigit() for part in parts):
-            return torch.empty([int(part) for part in parts])
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text
-
-    print(explain(args.op, *map(value, args.arguments)))
+    if not args.arguments:
+        rows = doctor.facts()["ops"][args.op]["cpu"]
+        print(f"{args.op}, small float32 tensors on the CPU")
+        print("\n".join(f"   {name}: {'can take them' if reason is None else reason}" for name, reason in rows))
+        return 0
+    print(explain(args.op, *map(_argument, args.arguments)))
     return 0
+
+
+def _argument(text: str) -> Any:
+    """A tensor from a shape ("64,28,28", and "28," for one dimension), a Python literal, or else the text itself."""
+    sizes = text.removesuffix(",").split(",")
+    if "," in text and all(size.strip().isdigit() for size in sizes):
+        return torch.empty([int(size) for size in sizes])
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

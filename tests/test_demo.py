@@ -301,6 +301,10 @@ def test_cli_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", "to_branches", "64,28,28", "28,28"]) == 0
     printed = capsys.readouterr().out
     assert "reference" in printed and "cpp" in printed
+    assert cli.main(["explain", "branch_ensemble", "28,64,10", "28,", "logits"]) == 0
+    assert cli.main(["explain", "dct", "4,4", "3"]) == 0
+    assert cli.main(["explain", "spectral_mlp"]) == 0
+    assert "spectral_mlp, small float32" in capsys.readouterr().out
 
 
 def test_cli_train(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,7 +332,7 @@ def test_cli_refuses(argv: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     "argv, message",
     [
         (["train", "fc-mnist", "--data-dir", "nowhere"], "^spectral: MNIST: .*nowhere"),
-        (["explain", "spectral_linear", "4,4", "4,4"], "^spectral: "),
+        (["explain", "dct", "4,4", "5"], "^spectral: dct: type must be"),
     ],
 )
 def test_cli_says_what_is_wrong_in_a_line(argv: list[str], message: str) -> None:
