@@ -46,7 +46,7 @@ def test_opcheck(op: str, dtype: torch.dtype) -> None:
 def loss_of(op: str, args: list[Any]) -> Tensor:
     out = getattr(ops, op)(*args)
     results = flatten(out if isinstance(out, tuple | list) else [out])[0]
-    return sum((y.float().sin() * (k + 1)).sum() for k, y in enumerate(results) if y.numel())
+    return sum((y.double().sin() * (k + 1)).sum() for k, y in enumerate(results) if y.numel())
 
 
 def check_compiled(op: str, sizes: list[list[Any]], **kwargs: Any) -> None:
