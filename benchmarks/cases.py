@@ -97,13 +97,13 @@ def _end_to_end(n: int, training: bool) -> Built:
     learn(args[2:4])
     target = values.classes(n, CLASSES)
 
-    def joint(mlp: Callable, ensemble: Callable) -> Callable:
-        return lambda *a: baselines.joint_loss(ensemble(mlp(*a[:5]), a[5]), target)
+    def joint(ensemble: Callable) -> Callable:
+        return lambda *a: baselines.joint_loss(ensemble(*a), target)
 
-    ours, eager = joint(ops.spectral_mlp, ops.branch_ensemble), joint(baselines.spectral_mlp, baselines.branch_ensemble)
+    ours, eager = joint(ops.spectral_ensemble), joint(baselines.spectral_ensemble)
     spent = cost.training("spectral_ensemble", args)
     built = side_by_side("spectral_ensemble", args, eager, spent, Gradient(torch.tensor(1.0)), ours=ours)
-    return Built(built.contenders, spent, backend_of("spectral_mlp", args[:5]))
+    return Built(built.contenders, spent, backend_of("spectral_ensemble", args))
 
 
 def _layers(n: int, training: bool, rank: int | None = None, extra: Sequence[Contender] = ()) -> Built:

@@ -191,6 +191,16 @@ def _spectral_ensemble(
     return [*_spectral_mlp(x, transform, weights), *_branch_ensemble(logits, branch_weights, *space)]
 
 
+def _ensemble_backward(
+    grad_y: Tensor, x: Tensor, transform: Tensor | None, weights: list[Tensor], *rest: Any
+) -> list[Stage]:
+    # as a backward pass alone: the forward pass belongs to the algorithm
+    q, c = weights[-1].shape[:2]
+    logits = torch.empty(q, _logits(x, transform, weights) // (q * c), c, device="meta")
+    forward = [Stage(3 * stage.flops) for stage in _spectral_mlp(x, transform, weights)]
+    return [*forward, *_branch_ensemble_backward(grad_y, logits)]
+
+
 FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "dct": _dct,
     "dct_adjoint": _dct,
@@ -206,4 +216,5 @@ FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "branch_ensemble": _branch_ensemble,
     "branch_ensemble_backward": _branch_ensemble_backward,
     "spectral_ensemble": _spectral_ensemble,
+    "spectral_ensemble_backward": _ensemble_backward,
 }

@@ -36,6 +36,7 @@ def cases() -> Iterator[Case]:
         features = "-".join(str(f) for f in _features(i))
         yield _case("branch_mlp_backward", f"Q={q} N={n} {features}", _branch_mlp_backward, i)
         yield _case("spectral_mlp_cross_entropy_with_grads", f"Q={q} N={n} {features}", _with_grads, i)
+        yield _case("spectral_ensemble_backward", f"Q={q} N={n} {features}", _spectral_ensemble_backward, i)
 
 
 Build = Callable[[int, bool], Built]
@@ -212,6 +213,17 @@ def _branch_ensemble_backward(i: int, training: bool) -> Built:
     theirs = _wanting([logits, weights])
     args = [grad_y, logits, weights]
     return _against_gradient("branch_ensemble_backward", args, baselines.branch_ensemble, theirs, Gradient(grad_y))
+
+
+def _spectral_ensemble_backward(i: int, training: bool) -> Built:
+    q, n, _, _ = SIZES[i]
+    values = Values("spectral_ensemble_backward")
+    args = [*_network(i, values, transform=False), values.normal(q).softmax(0)]
+    grad_y = values.normal(n, _features(i)[-1])
+    theirs = _wanting(args)
+    return _against_gradient(
+        "spectral_ensemble_backward", [grad_y, *args], baselines.spectral_ensemble, theirs, Gradient(grad_y)
+    )
 
 
 _LAYERS: dict[str, Build] = {

@@ -158,6 +158,10 @@ def _branch_weights(device: str) -> torch.Tensor:
     return torch.zeros(_Q, device=device)
 
 
+def _outputs(device: str) -> torch.Tensor:
+    return torch.zeros(_N, _C, device=device)
+
+
 _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "dct": lambda d: _data(d)[:1],
     "dct_adjoint": lambda d: _data(d)[:1],
@@ -171,8 +175,9 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "spectral_mlp_cross_entropy": lambda d: (*_data(d), *_network(d), _target(d)),
     "spectral_mlp_cross_entropy_with_grads": lambda d: (*_data(d), *_network(d), _target(d)),
     "branch_ensemble": lambda d: (_branches(d, _C), _branch_weights(d)),
-    "branch_ensemble_backward": lambda d: (torch.zeros(_N, _C, device=d), _branches(d, _C), _branch_weights(d)),
+    "branch_ensemble_backward": lambda d: (_outputs(d), _branches(d, _C), _branch_weights(d)),
     "spectral_ensemble": lambda d: (*_data(d), *_network(d), _branch_weights(d)),
+    "spectral_ensemble_backward": lambda d: (_outputs(d), *_data(d), *_network(d), _branch_weights(d)),
 }
 
 

@@ -112,6 +112,15 @@ _ROWS = (
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, Tensor(a!) out) -> ()",
         autocast="rule",
     ),
+    Row(
+        "spectral_ensemble_backward",
+        f"(Tensor grad_y, Tensor x, Tensor? transform, {_NETWORK}, Tensor branch_weights, str space='probabilities', "
+        "bool want_grad_x=True) -> (Tensor, Tensor[], Tensor[], Tensor)",
+        f"(Tensor grad_y, Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, "
+        "Tensor(a!)? grad_branches, Tensor(b!)[] grad_weights, Tensor(c!)[] grad_biases, "
+        "Tensor(d!) grad_branch_weights) -> ()",
+        autocast="rule",
+    ),
 )
 
 TABLE: dict[str, Row] = {row.name: row for row in _ROWS}

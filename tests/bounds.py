@@ -83,7 +83,8 @@ class Arithmetic:
             at = z.v.detach().requires_grad_()
             (v,) = torch.autograd.grad(activation_rules.apply(name, at).sum(), at)
         if name == "relu":
-            return Value(v, (z.v.abs() <= z.e).double())
+            # a wrong slope is one source, whose paths through later layers add up coherently: squares alone fall short
+            return Value(v, 4 * (z.v.abs() <= z.e).double())
         return Value(v, _CURVATURE[name] * z.e + 16 * self.eps)
 
     def slope_from_result(self, name: str, y: Value) -> Value:
@@ -220,6 +221,14 @@ def _branch_ensemble_backward(m: Arithmetic, args: list[Any]) -> list[Value]:
     return [grad_logits, m.sum(scores, 1)]
 
 
+def _spectral_ensemble_backward(m: Arithmetic, args: list[Any]) -> list[Value]:
+    grad, x, transform, ws, bs, acts, shares, space, want = args
+    branches = m.tube(x, transform)
+    logits = m.network(branches, None, ws, bs, acts)[1][-1]
+    grad_logits, grad_shares = _branch_ensemble_backward(m, [grad, logits, shares, space])
+    return [*m.network_backward(grad_logits, branches, ws, bs, acts, want), grad_shares]
+
+
 _OPS = {
     "dct": _dct,
     "dct_adjoint": lambda m, args: _dct(m, args, adjoint=True),
@@ -235,6 +244,7 @@ _OPS = {
     "branch_ensemble": lambda m, args: [m.mixture(*args)],
     "branch_ensemble_backward": _branch_ensemble_backward,
     "spectral_ensemble": lambda m, args: [m.mixture(m.network(*args[:5])[1][-1], *args[5:])],
+    "spectral_ensemble_backward": _spectral_ensemble_backward,
 }
 assert _OPS.keys() == TABLE.keys()
 

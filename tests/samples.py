@@ -295,6 +295,8 @@ def _rows() -> list[Sample]:
         for space in ("probabilities", "logits"):
             args = [*_network(*net), T((p,), "share"), space]
             rows.append(_row("spectral_ensemble", args, name, space))
+            for want in (True, False):
+                rows.append(_row("spectral_ensemble_backward", [T((n, c)), *args, want], name, space, f"x{want:d}"))
     for q, n, c, space, kind in _ENSEMBLES:
         args = [T((q, n, c)), T((q,), kind), space]
         rows.append(_row("branch_ensemble", args, f"Q{q}-N{n}-C{c}", space, kind))

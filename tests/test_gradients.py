@@ -148,9 +148,14 @@ def test_gradient_to_a_part_of_the_arguments(op: str, backend: str) -> None:
 
 
 def test_want_grad_x_false(backend: str) -> None:
-    for op in ("branch_mlp_backward", "spectral_mlp_cross_entropy_with_grads", "spectral_linear_backward"):
+    ops_and_places = {
+        "branch_mlp_backward": 0,
+        "spectral_mlp_cross_entropy_with_grads": 2,
+        "spectral_linear_backward": 0,
+        "spectral_ensemble_backward": 0,
+    }
+    for op, where in ops_and_places.items():
         *args, _ = typical(op).make(D)
-        where = {"branch_mlp_backward": 0, "spectral_linear_backward": 0}.get(op, 2)
         with_x, without = call(op, [*args, True]), call(op, [*args, False])
         assert with_x[where].numel() > 0 and without[where].numel() == 0
         for i, (a, b) in enumerate(zip(with_x, without, strict=True)):

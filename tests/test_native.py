@@ -131,6 +131,7 @@ def test_every_number_of_classes(classes: int, level: str) -> None:
         ("spectral_mlp_cross_entropy", [*layer, T((n,), f"class{classes}")]),
         ("spectral_mlp_cross_entropy_with_grads", [*layer, T((n,), f"class{classes}"), True]),
         ("spectral_ensemble", [*layer, shares, "probabilities"]),
+        ("spectral_ensemble_backward", [T((n, classes)), *layer, shares, "probabilities", True]),
     ):
         made = make(args)
         for r, limit in zip(call(op, made), bounds.bounded(op, made, torch.float32), strict=True):

@@ -195,6 +195,7 @@ def _wrong() -> list[Wrong]:
         rows.append(Wrong(_LOSS, error, text, (*net, target)))
         rows.append(Wrong(f"{_LOSS}_with_grads", error, text, (*net, target, True), named=_LOSS))
         rows.append(Wrong("spectral_ensemble", error, text, (*net, shares, "logits")))
+        rows.append(Wrong("spectral_ensemble_backward", error, text, (T((5, 2)), *net, shares, "logits")))
     for error, text, wrong in _TARGET:
         rows.append(Wrong(_LOSS, error, text, (*right, wrong)))
         rows.append(Wrong(f"{_LOSS}_with_grads", error, text, (*right, wrong, False), named=_LOSS))
@@ -204,6 +205,12 @@ def _wrong() -> list[Wrong]:
         (TypeError, "branch_weights must be torch.float32 as x, got torch.float64", T((3,), dtype=F64), "logits"),
     ]:
         rows.append(Wrong("spectral_ensemble", error, text, (*right, *tail)))
+        rows.append(Wrong("spectral_ensemble_backward", error, text, (T((5, 2)), *right, *tail)))
+    for error, text, wrong in [
+        (ValueError, "grad_y must be (N, C) with N = 5 and C = 2 as in the output, got (2, 5)", T((2, 5))),
+        (TypeError, "grad_y must be torch.float32 as x, got torch.float64", T((5, 2), dtype=F64)),
+    ]:
+        rows.append(Wrong("spectral_ensemble_backward", error, text, (wrong, *right, shares, "logits", False)))
     grad, wide = T((3, 5, 2)), T((3, 5, 6))
     for error, text, wrong, *layers in [
         (ValueError, "x must be (Q, N, I) where transform is None, got (5, 4)", grad, T((5, 4)), _WS, _BS, _AS),

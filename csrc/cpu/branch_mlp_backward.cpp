@@ -15,7 +15,7 @@ void branch_mlp_backward(const Tensor& grad_y, const Tensor& x, Tensors weights,
     net.x = in<T>(x);
     net.grad_y = in<T>(grad_y);
     net.grad_x = out<T>(grad_x);
-    descend<T>(net, chain, grad_weights, grad_biases, nullptr);
+    descend<T>(net, chain, grad_weights, grad_biases, nullptr, 0);
   });
 }
 

@@ -4,11 +4,11 @@
 
 namespace spectral {
 
-// `net` lacks layers, blocks and sums; losses (Q',) or null. Blocks depend on the sizes alone: the same bits for any
+// `net` lacks layers, blocks and sums; of_branch (Q',) or null receives `scale` times the sums of each branch. Blocks depend on the sizes alone: the same bits for any
 // number of threads. About 32 items are enough to keep a machine busy, and a block is long enough to pay for its
 // partial sums.
 template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const Tensors& grad_weights,
-                                const Tensors& grad_biases, T* losses) {
+                                const Tensors& grad_biases, T* of_branch, double scale) {
   constexpr int64_t kItems = 32, kShortest = 256, kTiles = 32;
   const int64_t wanted = ceil_div(kItems, std::max<int64_t>(net.branches, 1));
   const int64_t shared = ceil_div(net.samples, std::max<int64_t>(wanted, 1));
@@ -26,8 +26,8 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
              CallMemory::bytes_for<T>(net.blocks * net.branches * layer.out);
   }
   CallMemory memory(bytes);
-  double* loss_sums = memory.take<double>(net.blocks * net.branches);
-  net.losses = losses ? loss_sums : nullptr;
+  double* branch_sums = memory.take<double>(net.blocks * net.branches);
+  net.branch_sums = of_branch ? branch_sums : nullptr;
   std::vector<T*> weight_sums(net.depth), bias_sums(net.depth), weights(net.depth), biases(net.depth);
   for (int64_t j = 0, b = 0; j < net.depth; ++j) {
     const Layer<T>& layer = net.layers[j];
@@ -54,10 +54,10 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
         if (biases[j]) add_blocks(bias_sums[j], net.blocks, net.branches * out, biases[j], begin * out, end * out);
       }
     });
-  for (int64_t q = 0; losses && q < net.branches; ++q) {
+  for (int64_t q = 0; of_branch && q < net.branches; ++q) {
     double total = 0;
-    for (int64_t block = 0; block < net.blocks; ++block) total += loss_sums[block * net.branches + q];
-    losses[q] = T(total / double(net.samples));
+    for (int64_t block = 0; block < net.blocks; ++block) total += branch_sums[block * net.branches + q];
+    of_branch[q] = T(total * scale);
   }
 }
 

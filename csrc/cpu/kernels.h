@@ -49,10 +49,12 @@ template <class T> struct Gradients {
   const T* x;  // (Q', N, I)
   const Layer<T>* layers;
   int64_t depth;
-  const T* grad_y;        // (Q', N, O), or null with a target
-  const int64_t* target;  // (N,), or null: cross-entropy gives the gradient
-  T* logits;              // (Q', N, O), with a target
-  double* losses;         // (blocks, Q'): sums over the block, with a target
+  const T* grad_y;          // (Q', N, O), or (N, O) with branch weights, or null with a target
+  const int64_t* target;    // (N,), or null: cross-entropy gives the gradient
+  T* logits;                // (Q', N, O), with a target
+  const T* branch_weights;  // (Q',), or null: the gradient comes through the mixture of all branches
+  bool softmax;             // the mixture is of probabilities
+  double* branch_sums;      // (blocks, Q'), or null: sums of the losses, or of the branch weights' gradients
   T* grad_x;              // (Q', N, I) or null
   T* const* weight_sums;  // per layer (blocks, Q', O, I)
   T* const* bias_sums;    // per layer (blocks, Q', O), or null

@@ -22,6 +22,18 @@ template <class T> struct Mlp {
     net.layers = chain.layers.data();
     net.depth = chain.depth();
   }
+
+  // The network's input in branches, (Q', N, I): x itself, or its transform, in `memory`.
+  const T* branches(std::unique_ptr<T[]>& memory) const {
+    if (!net.transform) return net.x;
+    memory.reset(new T[net.branches * net.samples * net.in]);
+    Network<T> analysis = net;
+    analysis.depth = 0;
+    analysis.out = analysis.in;
+    analysis.y = memory.get();
+    run(analysis, 0);
+    return memory.get();
+  }
 };
 
 }  // namespace spectral

@@ -12,24 +12,15 @@ void spectral_mlp_cross_entropy_with_grads(const Tensor& x, std::optional<Tensor
   visit_real(x.scalar_type(), "spectral_mlp_cross_entropy_with_grads", [&](auto zero) {
     using T = decltype(zero);
     Mlp<T> mlp(x, transform, weights, biases, activations);
-    std::unique_ptr<T[]> branches;  // the transformed input, where there is a transform
+    std::unique_ptr<T[]> memory;
     Gradients<T> net{};
-    net.x = in<T>(x);
-    if (transform) {
-      branches.reset(new T[mlp.net.branches * mlp.net.samples * mlp.net.in]);
-      Network<T> analysis = mlp.net;
-      analysis.depth = 0;
-      analysis.out = analysis.in;
-      analysis.y = branches.get();
-      run(analysis, 0);
-      net.x = branches.get();
-    }
+    net.x = mlp.branches(memory);
     net.samples = mlp.net.samples;
     net.branches = mlp.net.branches;
     net.target = checked_target(target, mlp.net.out);
     net.logits = out<T>(logits);
     net.grad_x = out<T>(grad_x);
-    descend<T>(net, mlp.chain, grad_weights, grad_biases, out<T>(losses));
+    descend<T>(net, mlp.chain, grad_weights, grad_biases, out<T>(losses), 1 / double(net.samples));
   });
 }
 

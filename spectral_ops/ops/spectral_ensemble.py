@@ -20,8 +20,9 @@ def check(
     activations: list[str],
     branch_weights: Tensor,
     space: str = "probabilities",
+    op: str = "spectral_ensemble",
 ) -> tuple[int, int]:
-    op = "spectral_ensemble"
+    """Checks the arguments for `op`; returns (N, C)."""
     q, n, o = spectral_mlp.check(x, transform, weights, biases, activations, op)
     if branch_weights.dim() != 1 or branch_weights.shape[0] != q:
         raise checks.wrong_shape(op, "branch_weights", branch_weights, f"(Q',) with Q' = {q} as in weights")
@@ -79,12 +80,13 @@ def cpp(args: list[Any], out: Tensor) -> None:
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
-    *net, branch_weights, space = args
-    logits = torch.ops.spectral.spectral_mlp(*net)
-    grad_logits, grad_branch_weights = torch.ops.spectral.branch_ensemble_backward(
-        grads[0], logits, branch_weights, space
+    x, transform, _, biases, *_ = args
+    want_grad_x = bool(needs[0] or needs[1])
+    grad_branches, grad_weights, grad_biases, grad_branch_weights = torch.ops.spectral.spectral_ensemble_backward(
+        grads[0], *args, want_grad_x
     )
-    return [*spectral_mlp.network_gradients(net, grad_logits, needs), grad_branch_weights, None]
+    grad_inputs = spectral_mlp.input_gradients(x, transform, grad_branches, needs)
+    return [*grad_inputs, grad_weights, spectral_mlp.spread(grad_biases, biases), None, grad_branch_weights, None]
 
 
 def autocast(args: list[Any], dtype: torch.dtype) -> Tensor:

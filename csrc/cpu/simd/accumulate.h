@@ -15,13 +15,42 @@ template <class T> SPECTRAL_INLINE int64_t sums_size(const Layer<T>& layer) {
 // A float32 sum over more samples than this goes through totals, or its rounding errors would add up.
 inline constexpr int64_t kFlush = 1024;
 
-// totals += sums, sums = 0
-template <class T> SPECTRAL_INLINE void flush(T* sums, T* totals, int64_t values) {
-  for (int64_t i = 0; i < values; ++i) {
-    totals[i] += sums[i];
-    sums[i] = 0;
+// The sums of one block of samples: the first tile sets them, later ones add, and after kFlush samples they move to the
+// totals and the next tile sets them again.
+template <class T> struct BlockSums {
+  T *sums, *totals;
+  int64_t values, tiles = 0;
+  bool moved = false;
+
+  static int64_t space(int64_t values) { return 2 * values; }
+
+  void start() {
+    tiles = 0;
+    moved = false;
   }
-}
+  // Before each tile: whether it sets the sums.
+  bool sets() {
+    if (tiles == kFlush / kTile<T>) move();
+    return tiles++ == 0;
+  }
+  // After the last tile: how far behind the sums the result lies.
+  int64_t finish() {
+    if (moved) {
+      move();
+      return totals - sums;
+    }
+    if (tiles == 0) std::memset(sums, 0, values * sizeof(T));
+    return 0;
+  }
+
+ private:
+  void move() {
+    if (!moved) std::memcpy(totals, sums, values * sizeof(T));
+    for (int64_t i = 0; moved && i < values; ++i) totals[i] += sums[i];
+    moved = true;
+    tiles = 0;
+  }
+};
 
 // Lanes without a sample must add nothing, whatever the weights hold.
 template <class T> SPECTRAL_INLINE void clear_lanes(T* tile, int64_t width, int64_t count) {
@@ -29,24 +58,32 @@ template <class T> SPECTRAL_INLINE void clear_lanes(T* tile, int64_t width, int6
     for (int64_t lane = count; lane < kTile<T>; ++lane) tile[i * kTile<T> + lane] = 0;
 }
 
-// weights += grad h^T over `count` samples, biases += grad. rows: space for h transposed, [sample][padded I].
-template <class T> SPECTRAL_INLINE void accumulate(const Layer<T>& layer, const T* h, const T* grad, int64_t count,
-                                                   T* rows, T* weights, T* biases) {
+// weights = start + grad h^T over `count` samples, biases likewise. rows: space for h transposed, [sample][padded I].
+template <Start start, class T>
+SPECTRAL_INLINE void accumulate(const Layer<T>& layer, const T* h, const T* grad, int64_t count, T* rows, T* weights,
+                                T* biases) {
   constexpr int n = kLanes<T>;
   const int64_t width = padded<T>(layer.in);
   transpose_tile(h, layer.in, count, rows, width);
   int64_t column = 0;
   for (; column + 2 * n <= width; column += 2 * n)
-    product<T, 2, Factor::tile, Start::accumulate, Finish::store>(rows + column, width, count, grad, 0, nullptr,
-                                                                  weights + column, width, layer.out);
+    product<T, 2, Factor::tile, start, Finish::store>(rows + column, width, count, grad, 0, nullptr, weights + column,
+                                                      width, layer.out);
   if (column < width)
-    product<T, 1, Factor::tile, Start::accumulate, Finish::store>(rows + column, width, count, grad, 0, nullptr,
-                                                                  weights + column, width, layer.out);
+    product<T, 1, Factor::tile, start, Finish::store>(rows + column, width, count, grad, 0, nullptr, weights + column,
+                                                      width, layer.out);
   if (!layer.bias) return;
   for (int64_t o = 0; o < layer.out; ++o) {
     T* sum = biases + o * n;
-    store(sum, load(sum) + load(grad + o * kTile<T>) + load(grad + o * kTile<T> + n));
+    const Vec<T> both = load(grad + o * kTile<T>) + load(grad + o * kTile<T> + n);
+    store(sum, start == Start::zero ? both : load(sum) + both);
   }
+}
+
+template <class T> SPECTRAL_INLINE void accumulate(bool sets, const Layer<T>& layer, const T* h, const T* grad,
+                                                   int64_t count, T* rows, T* weights, T* biases) {
+  sets ? accumulate<Start::zero>(layer, h, grad, count, rows, weights, biases)
+       : accumulate<Start::accumulate>(layer, h, grad, count, rows, weights, biases);
 }
 
 // The sums out of their padded rows: weight (O, I), bias (O) where there is one.

@@ -35,25 +35,8 @@ template <class T> void ensemble_gradients(const Ensemble<T>& e, int64_t begin, 
         const int64_t offset = (q * e.samples + first) * e.classes;
         load_tile(e.logits + offset, e.classes, count, e.classes, logits);
         for (int v = 0; v < kTile<T>; v += kLanes<T>) {
-          Vec<T> score{};
-          if (e.softmax) {
-            const Vec<T> total = exponentials(logits + v, e.classes, largest(logits + v, e.classes), logits + v);
-            for (int64_t c = 0; c < e.classes; ++c) {
-              const Vec<T> p = load(logits + c * kTile<T> + v) / total;
-              store(logits + c * kTile<T> + v, p);
-              score += p * load(grad + c * kTile<T> + v);
-            }
-            for (int64_t c = 0; c < e.classes; ++c) {
-              T* z = logits + c * kTile<T> + v;
-              store(z, e.weights[q] * load(z) * (load(grad + c * kTile<T> + v) - score));
-            }
-          } else {
-            for (int64_t c = 0; c < e.classes; ++c) {
-              T* z = logits + c * kTile<T> + v;
-              score += load(z) * load(grad + c * kTile<T> + v);
-              store(z, e.weights[q] * load(grad + c * kTile<T> + v));
-            }
-          }
+          const Vec<T> score =
+              mix_gradient(logits + v, e.classes, e.weights[q], e.softmax, grad + v, logits + v);
           for (int64_t lane = 0; lane < kLanes<T> && v + lane < count; ++lane) scores[q] += double(score[lane]);
         }
         store_tile(logits, e.classes, count, e.grad_logits + offset, e.classes);

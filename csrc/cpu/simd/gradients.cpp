@@ -15,6 +15,7 @@ template <class T> struct Descent {
   T** weight_sums;  // per layer [O][padded I]
   T** bias_sums;    // per layer [O][kLanes]
   T *grad, *next, *rows;
+  bool sets;  // whether this tile sets the sums
 
   // grad = (softmax(logits) - one hot) / N; returns the sum of the samples' losses.
   double cross_entropy(int64_t first, int64_t count, const T* logits) const {
@@ -36,17 +37,31 @@ template <class T> struct Descent {
     return loss;
   }
 
-  // Forward and backward on one tile; returns the sum of the losses (0 without a target).
+  // grad = the gradient of the logits, of the mixture's grad_y; returns the sum of the samples' weight gradients.
+  double mixture(int64_t first, int64_t count, const T* logits) const {
+    const int64_t classes = net.layers[net.depth - 1].out;
+    load_tile(net.grad_y + first * classes, classes, count, classes, next);
+    double total = 0;
+    for (int v = 0; v < kTile<T>; v += kLanes<T>) {
+      const Vec<T> score = mix_gradient(logits + v, classes, net.branch_weights[branch], net.softmax, next + v, grad + v);
+      for (int64_t lane = 0; lane < kLanes<T> && v + lane < count; ++lane) total += double(score[lane]);
+    }
+    return total;
+  }
+
+  // Forward and backward on one tile; returns what adds to branch_sums.
   template <int V> double tile(int64_t first, int64_t count) {
     const Layer<T>* layers = net.layers;
     const int64_t depth = net.depth, in = layers[0].in, out = layers[depth - 1].out, row = branch * net.samples + first;
     load_tile(net.x + row * in, in, count, in, activations[0]);
     for (int64_t j = 0; j < depth; ++j)
       forward_layer<T, V>(layers[j], branch, activations[j], activations[j + 1], arguments[j]);
-    double loss = 0;
+    double sum = 0;
     if (net.target) {
       store_tile(activations[depth], out, count, net.logits + row * out, out);
-      loss = cross_entropy(first, count, activations[depth]);
+      sum = cross_entropy(first, count, activations[depth]);
+    } else if (net.branch_weights) {
+      sum = mixture(first, count, activations[depth]);
     } else {
       load_tile(net.grad_y + row * out, out, count, out, grad);
     }
@@ -57,7 +72,7 @@ template <class T> struct Descent {
         descend(layer.activation, grad, arguments[j] ? arguments[j] : activations[j + 1], activations[j + 1],
                 layer.out);
       if (count < kTile<T>) clear_lanes(grad, layer.out, count);
-      accumulate(layer, activations[j], grad, count, rows, weight_sums[j], bias_sums[j]);
+      accumulate(sets, layer, activations[j], grad, count, rows, weight_sums[j], bias_sums[j]);
       if (j == 0 && !net.grad_x) break;
       through_activation = j > 0 && layers[j - 1].activation == Activation::relu;
       const T* w = layer.weight + branch * layer.in * layer.out;
@@ -72,14 +87,15 @@ template <class T> struct Descent {
       next = swap;
     }
     if (net.grad_x) store_tile(grad, in, count, net.grad_x + row * in, in);
-    return loss;
+    return sum;
   }
 
-  void write(int64_t block) const {
+  // offset: of the result behind the sums.
+  void write(int64_t block, int64_t offset) const {
     for (int64_t j = 0; j < net.depth; ++j) {
       const Layer<T>& layer = net.layers[j];
       const int64_t item = block * net.branches + branch;
-      write_sums(layer, weight_sums[j], bias_sums[j], net.weight_sums[j] + item * layer.out * layer.in,
+      write_sums(layer, weight_sums[j] + offset, bias_sums[j] + offset, net.weight_sums[j] + item * layer.out * layer.in,
                  layer.bias ? net.bias_sums[j] + item * layer.out : nullptr);
     }
   }
@@ -97,7 +113,7 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   }
   const int64_t rows = kTile<T> * padded<T>(widest);
   char* memory = static_cast<char*>(
-      scratch(Slot::item, round_up(pointers, 64) + (tiles + 2 * sums + 2 * tile_row + rows) * int64_t(sizeof(T))));
+      scratch(Slot::item, round_up(pointers, 64) + (tiles + BlockSums<T>::space(sums) + 2 * tile_row + rows) * int64_t(sizeof(T))));
   T** table = reinterpret_cast<T**>(memory);
   T* next = reinterpret_cast<T*>(memory + round_up(pointers, 64));
   const auto take = [&](int64_t values) {
@@ -106,7 +122,7 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
     return taken;
   };
   Descent<T> descent{net,     0,       table,  table + depth + 1, table + 2 * depth + 1, table + 3 * depth + 1,
-                     nullptr, nullptr, nullptr};
+                     nullptr, nullptr, nullptr, true};
   descent.activations[0] = take(net.layers[0].in * kTile<T>);
   for (int64_t j = 0; j < depth; ++j) {
     const Layer<T>& layer = net.layers[j];
@@ -120,24 +136,22 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   }
   T *grad = take(tile_row), *spare = take(tile_row);
   descent.rows = take(rows);
-  T* totals = take(sums);
+  BlockSums<T> block_sums{first_sum, take(sums), sums};
 
   for (int64_t item = begin; item < end; ++item) {
     const int64_t block = item / net.branches, last = min(net.samples, (block + 1) * net.block);
     descent.branch = item % net.branches;
-    std::memset(first_sum, 0, sums * sizeof(T));
-    std::memset(totals, 0, sums * sizeof(T));
-    double loss = 0;
+    block_sums.start();
+    double sum = 0;
     for (int64_t first = block * net.block; first < last; first += kTile<T>) {
       const int64_t count = min(kTile<T>, last - first);
       descent.grad = grad;
       descent.next = spare;
-      loss += count > kLanes<T> ? descent.template tile<2>(first, count) : descent.template tile<1>(first, count);
-      if ((first + kTile<T>) % kFlush == 0) flush(first_sum, totals, sums);
+      descent.sets = block_sums.sets();
+      sum += count > kLanes<T> ? descent.template tile<2>(first, count) : descent.template tile<1>(first, count);
     }
-    flush(totals, first_sum, sums);
-    descent.write(block);
-    if (net.losses) net.losses[item] = loss;
+    descent.write(block, block_sums.finish());
+    if (net.branch_sums) net.branch_sums[item] = sum;
   }
 }
 

@@ -56,4 +56,28 @@ template <class T> void mix(const T* logits, int64_t classes, T weight, bool sof
   }
 }
 
+// The gradient of `mix` to one branch's logits, for one vector of samples: with p = softmax(logits), s = <grad_y, p> it is
+// weight p (grad_y - s), without softmax weight grad_y. Returns s (without softmax <grad_y, logits>), the gradient of the
+// weight. grad_logits may be the logits themselves.
+template <class T> SPECTRAL_INLINE Vec<T> mix_gradient(const T* logits, int64_t classes, T weight, bool softmax,
+                                                       const T* grad_y, T* grad_logits) {
+  Vec<T> score{};
+  if (!softmax) {
+    for (int64_t c = 0; c < classes * kTile<T>; c += kTile<T>) {
+      score += load(logits + c) * load(grad_y + c);
+      store(grad_logits + c, weight * load(grad_y + c));
+    }
+    return score;
+  }
+  const Vec<T> scale = T(1) / exponentials(logits, classes, largest(logits, classes), grad_logits);
+  for (int64_t c = 0; c < classes * kTile<T>; c += kTile<T>) {
+    const Vec<T> p = load(grad_logits + c) * scale;
+    store(grad_logits + c, p);
+    score += p * load(grad_y + c);
+  }
+  for (int64_t c = 0; c < classes * kTile<T>; c += kTile<T>)
+    store(grad_logits + c, weight * load(grad_logits + c) * (load(grad_y + c) - score));
+  return score;
+}
+
 }  // namespace spectral::SPECTRAL_LEVEL

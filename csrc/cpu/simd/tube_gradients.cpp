@@ -11,6 +11,7 @@ template <class T> struct TubeDescent {
   T *row, *other, *space;  // one tube, [q][sample]
   T *argument, *value;     // of one branch: before and after the activation, where its derivative needs them
   T *rows, *sums;          // for the weight gradients; sums [branch][sums_size]
+  bool sets;               // whether this tile sets the sums
 
   template <int V> void tile(int64_t first, int64_t count) const {
     const Layer<T>& layer = net.layer;
@@ -34,7 +35,7 @@ template <class T> struct TubeDescent {
         descend(layer.activation, grad, argument, value, out);
       }
       if (count < kTile<T>) clear_lanes(grad, out, count);
-      accumulate(layer, h, grad, count, rows, sum, sum + out * padded<T>(in));
+      accumulate(sets, layer, h, grad, count, rows, sum, sum + out * padded<T>(in));
       // h has served: the gradient of the transformed x takes its place
       if (net.grad_x)
         product<T, V, Factor::rows, Start::zero, Finish::store>(grad, step, out, layer.weight + branch * in * out, in,
@@ -56,13 +57,13 @@ template <class T> void tube_gradients(const TubeGradients<T>& net, int64_t begi
   const int64_t row = tube * kTile<T>, layer_tile = widest * kTile<T>, rows = kTile<T> * padded<T>(widest);
   const int64_t sums = net.branches * sums_size(layer);
   T* next = static_cast<T*>(
-      scratch(Slot::item, (inputs + grads + 2 * row + space + 2 * layer_tile + rows + 2 * sums) * sizeof(T)));
+      scratch(Slot::item, (inputs + grads + 2 * row + space + 2 * layer_tile + rows + BlockSums<T>::space(sums)) * sizeof(T)));
   const auto take = [&](int64_t values) {
     T* taken = next;
     next += values;
     return taken;
   };
-  TubeDescent<T> descent{net, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  TubeDescent<T> descent{net, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, true};
   descent.inputs = take(inputs);
   descent.grads = take(grads);
   descent.row = take(row);
@@ -72,19 +73,18 @@ template <class T> void tube_gradients(const TubeGradients<T>& net, int64_t begi
   descent.value = take(layer_tile);
   descent.rows = take(rows);
   descent.sums = take(sums);
-  T* totals = take(sums);
+  BlockSums<T> block_sums{descent.sums, take(sums), sums};
   for (int64_t block = begin; block < end; ++block) {
-    std::memset(descent.sums, 0, sums * sizeof(T));
-    std::memset(totals, 0, sums * sizeof(T));
+    block_sums.start();
     const int64_t last = min(net.samples, (block + 1) * net.block);
     for (int64_t first = block * net.block; first < last; first += kTile<T>) {
       const int64_t count = min(kTile<T>, last - first);
+      descent.sets = block_sums.sets();
       count > kLanes<T> ? descent.template tile<2>(first, count) : descent.template tile<1>(first, count);
-      if ((first + kTile<T>) % kFlush == 0) flush(descent.sums, totals, sums);
     }
-    flush(totals, descent.sums, sums);
+    const T* result = descent.sums + block_sums.finish();
     for (int64_t branch = 0; branch < net.branches; ++branch) {
-      const T* sum = descent.sums + branch * sums_size(layer);
+      const T* sum = result + branch * sums_size(layer);
       const int64_t item = block * net.branches + branch;
       write_sums(layer, sum, sum + layer.out * padded<T>(layer.in), net.weight_sums + item * layer.out * layer.in,
                  layer.bias ? net.bias_sums + item * layer.out : nullptr);
