@@ -156,7 +156,7 @@ class _Differentiable(torch.autograd.Function):
                 needs = unflatten(ctx.needs_input_grad[1:], call.structure)
                 results, extra = rule.forward_for_grad(args, needs, call.direct)
             else:
-                results, extra = (call.op.run if call.direct else call.op.below)(*args), []
+                results, extra = call.op.run(args, tensors) if call.direct else call.op.below(*args), []
         outputs, call.results = flatten(results if isinstance(results, list | tuple) else [results])
         kept, ctx.extra = flatten(extra)
         ctx.save_for_backward(*tensors, *kept)
@@ -193,7 +193,8 @@ _apply = super(torch.autograd.Function, _Differentiable).apply
 class Op(Protocol):
     """What this file needs to know of an op.
 
-    rule: its rule module. run: what it does below autograd. below: the same, through the dispatcher. complete: fills in
+    rule: its rule module. run: what it does below autograd, of the arguments and the tensors among them. below: the
+    same, through the dispatcher. complete: fills in
     the schema's defaults. backend_again: gives a context that repeats the caller's `use(...)` in backward.
     """
 
@@ -202,7 +203,7 @@ class Op(Protocol):
     complete: Callable
     backend_again: Callable
 
-    def run(self, *args: Any) -> Any: ...
+    def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any: ...
 
 
 def autograd_kernel(op: Op) -> Callable:
@@ -220,6 +221,6 @@ def autograd_kernel(op: Op) -> Callable:
             outputs = unflatten(_apply(call, *tensors), call.results)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
         with below_autograd():
-            return op.run(*args) if direct else op.below(*args)
+            return op.run(args, tensors) if direct else op.below(*args)
 
     return kernel

@@ -145,18 +145,17 @@ def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None
     )
 
 
-def _run(row: Row, rule: ModuleType, args: Sequence[Any]) -> Any:
+def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
     out = rule.empty(*args)
-    tensors = tensors_of(args)
     backend = _pick(row, args, tensors)
     if backend == "reference":
         return rule.reference(*args)
     kernel = getattr(rule, backend)
-    results, result_structure = flatten(out if isinstance(out, tuple) else [out])
-    if not any(result.numel() for result in results):
-        return out
     if _all_native(tensors):
         kernel(args, out)
+        return out
+    results, result_structure = flatten(out if isinstance(out, tuple) else [out])
+    if not any(result.numel() for result in results):
         return out
     _, structure = flatten(args)
     # the kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
@@ -171,9 +170,9 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any]) -> Any:
 
 
 def _all_native(tensors: Sequence[Tensor]) -> bool:
-    """Whether a kernel can read all of them as they are."""
+    """Whether a kernel can read all of them as they are; where one is empty, so may be the results."""
     for t in tensors:
-        if t.dtype in _HALF or not t.is_contiguous() or t.is_neg():
+        if t.dtype in _HALF or not t.is_contiguous() or t.is_neg() or not t.numel():
             return False
     return True
 
@@ -209,9 +208,14 @@ class _Op:
         self.complete = _complete(row.name)
         self.backend_again = _again
 
-    def run(self, *args: Any) -> Any:
-        """Check, allocate, pick a backend, compute: what the op does below autograd."""
-        return _run(self.row, self.rule, self.complete(args))
+    def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+        """Check, allocate, pick a backend, compute: what the op does below autograd. tensors: those of args."""
+        return _run(self.row, self.rule, args, tensors)
+
+    def entry(self, *given: Any) -> Any:
+        """`run`, as the dispatcher calls it."""
+        args = self.complete(given)
+        return _run(self.row, self.rule, args, tensors_of(args))
 
     def fake(self, *args: Any) -> Any:
         return self.rule.empty(*self.complete(args))
@@ -228,13 +232,13 @@ _OPS: dict[str, _Op] = {}
 def run_below_autograd(name: str, direct: bool, *args: Any) -> Any:
     """Call an op from inside another op's forward: directly, where the other was called with ordinary tensors."""
     op = _OPS[name]
-    return op.run(*args) if direct else op.below(*args)
+    return op.run(args, tensors_of(args)) if direct else op.below(*args)
 
 
 def _register(row: Row) -> None:
     _LIB.define(row.name + row.schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout))
     op = _OPS[row.name] = _Op(row)
-    _LIB.impl(row.name, op.run, "CompositeExplicitAutograd")
+    _LIB.impl(row.name, op.entry, "CompositeExplicitAutograd")
     torch.library.register_fake(f"spectral::{row.name}", op.fake, lib=_LIB)
     _LIB.impl(row.name, autograd_kernel(op), "Autograd")
     for key in ("FuncTorchBatched", "Batched"):

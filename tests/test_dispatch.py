@@ -239,9 +239,9 @@ def test_a_gpu_tensor_on_the_reference_warns_once() -> None:
         args = [torch.empty(t.shape, device="cuda") for t in layer()]
         text = r"^torch.ops.spectral.branch_linear runs its slow PyTorch reference on cuda \(cpp: "
         with pytest.warns(UserWarning, match=text):
-            y = op._OPS["branch_linear"].run(*args)
+            y = op._OPS["branch_linear"].entry(*args)
         assert y.device.type == "cuda" and y.shape == (3, 5, 6)
-        op._OPS["branch_linear"].run(*args)  # a second warning would be an error
+        op._OPS["branch_linear"].entry(*args)  # a second warning would be an error
     spectral_ops.backends("branch_linear", *layer())
     with spectral_ops.use("reference"):
         ops.branch_linear(*layer())  # nor on the CPU

@@ -4,9 +4,9 @@
 
 namespace spectral {
 
-// `net` lacks layers, blocks and sums; of_branch (Q',) or null receives `scale` times the sums of each branch. Blocks depend on the sizes alone: the same bits for any
-// number of threads. About 32 items are enough to keep a machine busy, and a block is long enough to pay for its
-// partial sums.
+// `net` lacks layers, blocks and sums; of_branch (Q',) or null receives `scale` times the sums of each branch. Blocks
+// depend on the sizes alone: the same bits for any number of threads. About 32 items are enough to keep a machine busy,
+// and a block is long enough to pay for its partial sums.
 template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const Tensors& grad_weights,
                                 const Tensors& grad_biases, T* of_branch, double scale) {
   constexpr int64_t kItems = 32, kShortest = 256, kTiles = 32;

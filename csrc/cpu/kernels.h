@@ -55,10 +55,10 @@ template <class T> struct Gradients {
   const T* branch_weights;  // (Q',), or null: the gradient comes through the mixture of all branches
   bool softmax;             // the mixture is of probabilities
   double* branch_sums;      // (blocks, Q'), or null: sums of the losses, or of the branch weights' gradients
-  T* grad_x;              // (Q', N, I) or null
-  T* const* weight_sums;  // per layer (blocks, Q', O, I)
-  T* const* bias_sums;    // per layer (blocks, Q', O), or null
-  int64_t block, blocks;  // samples in a block
+  T* grad_x;                // (Q', N, I) or null
+  T* const* weight_sums;    // per layer (blocks, Q', O, I)
+  T* const* bias_sums;      // per layer (blocks, Q', O), or null
+  int64_t block, blocks;    // samples in a block
 };
 
 // Gradients of spectral_linear. Work item: a block of samples.

@@ -59,9 +59,8 @@ template <class T> SPECTRAL_INLINE void clear_lanes(T* tile, int64_t width, int6
 }
 
 // weights = start + grad h^T over `count` samples, biases likewise. rows: space for h transposed, [sample][padded I].
-template <Start start, class T>
-SPECTRAL_INLINE void accumulate(const Layer<T>& layer, const T* h, const T* grad, int64_t count, T* rows, T* weights,
-                                T* biases) {
+template <Start start, class T> SPECTRAL_INLINE void accumulate(const Layer<T>& layer, const T* h, const T* grad,
+                                                                int64_t count, T* rows, T* weights, T* biases) {
   constexpr int n = kLanes<T>;
   const int64_t width = padded<T>(layer.in);
   transpose_tile(h, layer.in, count, rows, width);

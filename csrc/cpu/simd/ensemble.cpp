@@ -35,8 +35,7 @@ template <class T> void ensemble_gradients(const Ensemble<T>& e, int64_t begin, 
         const int64_t offset = (q * e.samples + first) * e.classes;
         load_tile(e.logits + offset, e.classes, count, e.classes, logits);
         for (int v = 0; v < kTile<T>; v += kLanes<T>) {
-          const Vec<T> score =
-              mix_gradient(logits + v, e.classes, e.weights[q], e.softmax, grad + v, logits + v);
+          const Vec<T> score = mix_gradient(logits + v, e.classes, e.weights[q], e.softmax, grad + v, logits + v);
           for (int64_t lane = 0; lane < kLanes<T> && v + lane < count; ++lane) scores[q] += double(score[lane]);
         }
         store_tile(logits, e.classes, count, e.grad_logits + offset, e.classes);

@@ -43,7 +43,8 @@ template <class T> struct Descent {
     load_tile(net.grad_y + first * classes, classes, count, classes, next);
     double total = 0;
     for (int v = 0; v < kTile<T>; v += kLanes<T>) {
-      const Vec<T> score = mix_gradient(logits + v, classes, net.branch_weights[branch], net.softmax, next + v, grad + v);
+      const Vec<T> score =
+          mix_gradient(logits + v, classes, net.branch_weights[branch], net.softmax, next + v, grad + v);
       for (int64_t lane = 0; lane < kLanes<T> && v + lane < count; ++lane) total += double(score[lane]);
     }
     return total;
@@ -95,7 +96,8 @@ template <class T> struct Descent {
     for (int64_t j = 0; j < net.depth; ++j) {
       const Layer<T>& layer = net.layers[j];
       const int64_t item = block * net.branches + branch;
-      write_sums(layer, weight_sums[j] + offset, bias_sums[j] + offset, net.weight_sums[j] + item * layer.out * layer.in,
+      write_sums(layer, weight_sums[j] + offset, bias_sums[j] + offset,
+                 net.weight_sums[j] + item * layer.out * layer.in,
                  layer.bias ? net.bias_sums[j] + item * layer.out : nullptr);
     }
   }
@@ -113,7 +115,8 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   }
   const int64_t rows = kTile<T> * padded<T>(widest);
   char* memory = static_cast<char*>(
-      scratch(Slot::item, round_up(pointers, 64) + (tiles + BlockSums<T>::space(sums) + 2 * tile_row + rows) * int64_t(sizeof(T))));
+      scratch(Slot::item,
+              round_up(pointers, 64) + (tiles + BlockSums<T>::space(sums) + 2 * tile_row + rows) * int64_t(sizeof(T))));
   T** table = reinterpret_cast<T**>(memory);
   T* next = reinterpret_cast<T*>(memory + round_up(pointers, 64));
   const auto take = [&](int64_t values) {
@@ -121,8 +124,8 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
     next += values;
     return taken;
   };
-  Descent<T> descent{net,     0,       table,  table + depth + 1, table + 2 * depth + 1, table + 3 * depth + 1,
-                     nullptr, nullptr, nullptr, true};
+  Descent<T> descent{net,     0,       table, table + depth + 1, table + 2 * depth + 1, table + 3 * depth + 1, nullptr,
+                     nullptr, nullptr, true};
   descent.activations[0] = take(net.layers[0].in * kTile<T>);
   for (int64_t j = 0; j < depth; ++j) {
     const Layer<T>& layer = net.layers[j];

@@ -56,9 +56,9 @@ template <class T> void mix(const T* logits, int64_t classes, T weight, bool sof
   }
 }
 
-// The gradient of `mix` to one branch's logits, for one vector of samples: with p = softmax(logits), s = <grad_y, p> it is
-// weight p (grad_y - s), without softmax weight grad_y. Returns s (without softmax <grad_y, logits>), the gradient of the
-// weight. grad_logits may be the logits themselves.
+// The gradient of `mix` to one branch's logits, for one vector of samples: with p = softmax(logits), s = <grad_y, p> it
+// is weight p (grad_y - s), without softmax weight grad_y. Returns s (without softmax <grad_y, logits>), the gradient
+// of the weight. grad_logits may be the logits themselves.
 template <class T> SPECTRAL_INLINE Vec<T> mix_gradient(const T* logits, int64_t classes, T weight, bool softmax,
                                                        const T* grad_y, T* grad_logits) {
   Vec<T> score{};

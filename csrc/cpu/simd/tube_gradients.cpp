@@ -56,8 +56,8 @@ template <class T> void tube_gradients(const TubeGradients<T>& net, int64_t begi
   const int64_t inputs = net.branches * layer.in * kTile<T>, grads = net.branches * layer.out * kTile<T>;
   const int64_t row = tube * kTile<T>, layer_tile = widest * kTile<T>, rows = kTile<T> * padded<T>(widest);
   const int64_t sums = net.branches * sums_size(layer);
-  T* next = static_cast<T*>(
-      scratch(Slot::item, (inputs + grads + 2 * row + space + 2 * layer_tile + rows + BlockSums<T>::space(sums)) * sizeof(T)));
+  T* next = static_cast<T*>(scratch(
+      Slot::item, (inputs + grads + 2 * row + space + 2 * layer_tile + rows + BlockSums<T>::space(sums)) * sizeof(T)));
   const auto take = [&](int64_t values) {
     T* taken = next;
     next += values;
