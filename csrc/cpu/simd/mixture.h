@@ -19,7 +19,7 @@ template <class T> SPECTRAL_INLINE Vec<T> largest(const T* logits, int64_t class
 template <class T> SPECTRAL_INLINE Vec<T> exponentials(const T* logits, int64_t classes, Vec<T> top, T* e) {
   Vec<T> total{};
   for (int64_t c = 0; c < classes; ++c) {
-    const Vec<T> value = exponential<T>(load(logits + c * kTile<T>) - top);
+    const Vec<T> value = exponential_of_negative<T>(load(logits + c * kTile<T>) - top);
     store(e + c * kTile<T>, value);
     total += value;
   }
@@ -38,12 +38,14 @@ template <class T> void mix(const T* logits, int64_t classes, T weight, bool sof
       if (keep) {
         total = exponentials(logits + v, classes, top, kept);
       } else {
-        for (int64_t c = 0; c < classes; ++c) total += exponential<T>(load(logits + c * kTile<T> + v) - top);
+        for (int64_t c = 0; c < classes; ++c)
+          total += exponential_of_negative<T>(load(logits + c * kTile<T> + v) - top);
       }
       const Vec<T> scale = weight / total;
       for (int64_t c = 0; c < classes; ++c) {
         T* y = mixed + c * kTile<T> + v;
-        const Vec<T> e = keep ? load(kept + c * kTile<T>) : exponential<T>(load(logits + c * kTile<T> + v) - top);
+        const Vec<T> e =
+            keep ? load(kept + c * kTile<T>) : exponential_of_negative<T>(load(logits + c * kTile<T> + v) - top);
         store(y, first ? e * scale : load(y) + e * scale);
       }
     } else {
