@@ -124,6 +124,84 @@ def joint_loss(probabilities: Tensor, target: Tensor) -> Tensor:
     return -probabilities.gather(1, target.unsqueeze(1)).log().mean()
 
 
+def branch_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "none",
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+) -> Tensor:
+    vector = None if bias is None else bias.flatten()
+    geometry = (list(stride), list(padding), list(dilation))
+    y = functional.conv2d(x.flatten(1, 2), weight.flatten(0, 1), vector, *geometry, weight.shape[0])
+    return ACTIVATIONS[activation](y).unflatten(1, weight.shape[:2])
+
+
+def spectral_conv2d_matmul(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    *geometry: Sequence[int],
+) -> Tensor:
+    """Transforms as one GEMM an image: nothing is moved where the channels are the slowest dimension."""
+
+    def along(matrix: Tensor, x: Tensor, q: int) -> Tensor:
+        n, c, h, w = x.shape
+        return torch.matmul(matrix, x.reshape(n, q, -1)).view(n, -1, c // q, h, w)
+
+    h = branch_conv2d(along(transform, x, transform.shape[1]), weight, bias, activation, *geometry)
+    return along(inverse, h.flatten(1, 2), transform.shape[0]).flatten(1, 2).contiguous(memory_format=_format(x))
+
+
+def spectral_conv2d_pointwise(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    *geometry: Sequence[int],
+) -> Tensor:
+    """Transforms as 1 x 1 convolutions, Kronecker products with the identity: channels_last all the way."""
+
+    def along(matrix: Tensor, x: Tensor, width: int) -> Tensor:
+        kernel = torch.kron(matrix, torch.eye(width, dtype=matrix.dtype))
+        return functional.conv2d(x, kernel.view(*kernel.shape, 1, 1))
+
+    h = along(transform, x, weight.shape[2]).unflatten(1, (weight.shape[0], weight.shape[2]))
+    return along(inverse, branch_conv2d(h, weight, bias, activation, *geometry).flatten(1, 2), weight.shape[1])
+
+
+def spectral_conv2d_permutes(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    *geometry: Sequence[int],
+) -> Tensor:
+    """As the formula is written: the slices last for each transform, and back."""
+
+    def along(matrix: Tensor, x: Tensor) -> Tensor:
+        return (x.permute(0, 2, 3, 4, 1) @ matrix.mT).permute(0, 4, 1, 2, 3)
+
+    h = along(transform, x.unflatten(1, (transform.shape[1], -1)))
+    h = h.flatten(1, 2).contiguous(memory_format=_format(x)).unflatten(1, h.shape[1:3])
+    y = along(inverse, branch_conv2d(h, weight, bias, activation, *geometry))
+    return y.flatten(1, 2).contiguous(memory_format=_format(x))
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def dct_matrix(n: int, type: int, dtype: torch.dtype) -> Tensor:
     """The (n, n) matrix of scipy's unnormalised DCT, from integer angles in float64."""
     k = torch.arange(n)

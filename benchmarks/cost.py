@@ -201,6 +201,27 @@ def _ensemble_backward(
     return [*forward, *_branch_ensemble_backward(grad_y, logits)]
 
 
+def _mode_product(x: Tensor, matrix: Tensor, dim: int) -> list[Stage]:
+    return [_product(matrix, x.numel() // x.shape[dim])]
+
+
+def _branch_conv2d(x: Tensor, weight: Tensor, b: Any = None, activation: str = "none", *geometry: Any) -> list[Stage]:
+    pixels = outputs("branch_conv2d", [x, weight, None, "none", *geometry])[:, 0, 0].numel()
+    return [_layer(weight, pixels)]
+
+
+def _spectral_conv2d(
+    x: Tensor, transform: Tensor, weight: Tensor, b: Any, activation: str, inverse: Tensor, *geometry: Any
+) -> list[Stage]:
+    q = transform.shape[1]
+    y = outputs("spectral_conv2d", [x, transform, weight, None, "none", inverse, *geometry])
+    return [
+        _product(transform, x.numel() // q),
+        _layer(weight, y[:, 0].numel()),
+        _product(inverse, y.numel() // q),
+    ]
+
+
 FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "dct": _dct,
     "dct_adjoint": _dct,
@@ -217,4 +238,7 @@ FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "branch_ensemble_backward": _branch_ensemble_backward,
     "spectral_ensemble": _spectral_ensemble,
     "spectral_ensemble_backward": _ensemble_backward,
+    "mode_product": _mode_product,
+    "branch_conv2d": _branch_conv2d,
+    "spectral_conv2d": _spectral_conv2d,
 }

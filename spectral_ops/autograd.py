@@ -193,12 +193,13 @@ _apply = super(torch.autograd.Function, _Differentiable).apply
 class Op(Protocol):
     """What this file needs to know of an op.
 
-    rule: its rule module. run: what it does below autograd, of the arguments and the tensors among them. below: the
-    same, through the dispatcher. complete: fills in
+    rule: its rule module. composed: made of other ops, through which autograd goes by itself. run: what it does below
+    autograd, of the arguments and the tensors among them. below: the same, through the dispatcher. complete: fills in
     the schema's defaults. backend_again: gives a context that repeats the caller's `use(...)` in backward.
     """
 
     rule: ModuleType
+    composed: bool
     below: Callable
     complete: Callable
     backend_again: Callable
@@ -215,6 +216,8 @@ def autograd_kernel(op: Op) -> Callable:
             op.rule.check(*args)
             return op.rule.reference(*args)
         tensors = tensors_of(args)
+        if op.composed:
+            return op.run(args, tensors)
         direct = ordinary(tensors)
         if want_grad(tensors):
             call = _Call(op, args, flatten(args)[1], direct)

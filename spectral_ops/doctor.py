@@ -162,6 +162,10 @@ def _outputs(device: str) -> torch.Tensor:
     return torch.zeros(_N, _C, device=device)
 
 
+def _convolution(device: str) -> tuple:
+    return torch.zeros(_Q, _O, _I, 3, 3, device=device), torch.zeros(_Q, _O, device=device), "none"
+
+
 _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "dct": lambda d: _data(d)[:1],
     "dct_adjoint": lambda d: _data(d)[:1],
@@ -178,6 +182,9 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "branch_ensemble_backward": lambda d: (_outputs(d), _branches(d, _C), _branch_weights(d)),
     "spectral_ensemble": lambda d: (*_data(d), *_network(d), _branch_weights(d)),
     "spectral_ensemble_backward": lambda d: (_outputs(d), *_data(d), *_network(d), _branch_weights(d)),
+    "mode_product": lambda d: (*_data(d), 2),
+    "branch_conv2d": lambda d: (torch.zeros(_N, _Q, _I, 4, 4, device=d), *_convolution(d)),
+    "spectral_conv2d": lambda d: (torch.zeros(_N, _Q * _I, 4, 4, device=d), _data(d)[1], *_convolution(d), _data(d)[1]),
 }
 
 

@@ -20,7 +20,8 @@ from .table import TABLE
 _HERE = Path(__file__).parent
 _LIB = torch.library.Library("spectral_native", "DEF")
 for _row in TABLE.values():
-    _LIB.define(_row.name + _row.native)
+    if _row.native is not None:
+        _LIB.define(_row.name + _row.native)
 
 
 def build_facts() -> dict:

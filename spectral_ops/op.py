@@ -128,7 +128,7 @@ def _pick(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> str:
         return forced
     for backend in row.backends:
         if _why_not(row, backend, args, tensors) is None:
-            if backend == "reference" and tensors[0].device.type != "cpu":
+            if backend == "reference" and row.native is not None and tensors[0].device.type != "cpu":
                 _warn_once(row, args, tensors)
             return backend
     raise AssertionError(f"{row.name} has no reference")
@@ -146,6 +146,10 @@ def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None
 
 
 def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+    if row.native is None:
+        rule.check(*args)
+        _pick(row, args, tensors)
+        return rule.reference(*args)
     out = rule.empty(*args)
     backend = _pick(row, args, tensors)
     if backend == "reference":
@@ -204,6 +208,7 @@ class _Op:
 
     def __init__(self, row: Row) -> None:
         self.row, self.rule = row, rule_of(row.name)
+        self.composed = row.native is None
         self.below = getattr(torch.ops.spectral, row.name).default
         self.complete = _complete(row.name)
         self.backend_again = _again

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 _NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
 _NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations"
+_GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1"
 _DCT = "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
 
 
@@ -20,13 +21,15 @@ class Row:
     name: `torch.ops.spectral.<name>`, and the name of its rule module `spectral_ops/ops/<name>.py`.
     schema: arguments and results, in the language of torch.library.
     native: the entry point `torch.ops.spectral_native.<name>` of the C++ library: inputs, then the outputs it fills.
+        None: there is none. The op is a composition of library calls and other ops, which its reference spells out
+        as fast as they go; autograd and torch.compile see its parts.
     backends: in order of preference; the first one without a reason against it runs.
     autocast: "lower": follow the autocast dtype; "float32": stay in float32; "rule": the rule module decides.
     """
 
     name: str
     schema: str
-    native: str
+    native: str | None
     backends: tuple[str, ...] = ("cpp", "reference")
     autocast: str = "lower"
 
@@ -34,6 +37,12 @@ class Row:
 _ROWS = (
     Row("dct", _DCT, "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()", autocast="float32"),
     Row("dct_adjoint", _DCT, "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()", autocast="float32"),
+    Row(
+        "mode_product",
+        "(Tensor x, Tensor matrix, int dim) -> Tensor",
+        "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()",
+        autocast="float32",
+    ),
     Row(
         "to_branches",
         "(Tensor x, Tensor transform) -> Tensor",
@@ -119,6 +128,20 @@ _ROWS = (
         f"(Tensor grad_y, Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, "
         "Tensor(a!)? grad_branches, Tensor(b!)[] grad_weights, Tensor(c!)[] grad_biases, "
         "Tensor(d!) grad_branch_weights) -> ()",
+        autocast="rule",
+    ),
+    Row(
+        "branch_conv2d",
+        f"(Tensor x, Tensor weight, Tensor? bias=None, str activation='none', {_GEOMETRY}) -> Tensor",
+        None,
+        ("reference",),
+    ),
+    Row(
+        "spectral_conv2d",
+        "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
+        f"{_GEOMETRY}) -> Tensor",
+        None,
+        ("reference",),
         autocast="rule",
     ),
 )

@@ -117,6 +117,26 @@ class Arithmetic:
             z = Value(z.v + b.v.unsqueeze(1), z.e + b.e.unsqueeze(1) + self.dot(h.v.shape[-1] + 1, magnitude))
         return z, self.activate(activation, z)
 
+    def convolve(self, x: Value, w: Value, b: Value | None, activation: str, geometry: list) -> Value:
+        """One convolution of every branch: x (N, Q, I, H, W), w (Q, O, I, kh, kw)."""
+
+        def conv(image: Tensor, kernel: Tensor) -> Tensor:
+            flat = (image.flatten(1, 2), kernel.flatten(0, 1), None)
+            return torch.nn.functional.conv2d(*flat, *geometry, groups=w.v.shape[0]).unflatten(1, w.v.shape[:2])
+
+        terms = w.v[0, 0].numel() + 1
+        inherited = (conv(x.v.square(), w.e.square()) + conv(x.e.square(), w.v.square() + w.e.square())).sqrt()
+        z = Value(conv(x.v, w.v), inherited + self.dot(terms, conv(x.v.abs(), w.v.abs())))
+        if b is not None:
+            vector = Value(b.v[:, :, None, None], b.e[:, :, None, None])
+            z = Value(z.v + vector.v, z.e + vector.e + self.dot(terms, vector.v.abs().expand_as(z.v)))
+        return self.activate(activation, z)
+
+    def along(self, x: Value, matrix: Value, dim: int) -> Value:
+        order = list(range(x.v.dim()))
+        order[dim], order[-1] = order[-1], order[dim]
+        return self.matmul(x.permute(*order), matrix.mT).permute(*order)
+
     def network(self, x: Value, transform: Value | None, ws: list, bs: list, acts: list[str]) -> tuple[list, list]:
         hs, zs = [self.tube(x, transform)], []
         for w, b, a in zip(ws, bs, acts, strict=True):
@@ -229,6 +249,20 @@ def _spectral_ensemble_backward(m: Arithmetic, args: list[Any]) -> list[Value]:
     return [*m.network_backward(grad_logits, branches, ws, bs, acts, want), grad_shares]
 
 
+def _spectral_conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
+    x, transform, weight, bias, activation, inverse, *geometry = args
+    q = transform.v.shape[1]
+    tubes = Value(x.v.unflatten(1, (q, -1)), x.e.unflatten(1, (q, -1)))
+    h = m.convolve(m.along(tubes, transform, 1), weight, bias, activation, geometry)
+    y = m.along(h, inverse, 1)
+    if activation == "none":  # as one convolution: nothing cancels before the products are added
+        sizes = [m.exact(t.v.abs()) for t in (tubes, transform, weight, inverse)]
+        most = m.along(m.convolve(m.along(*sizes[:2], 1), sizes[2], None, "none", geometry), sizes[3], 1)
+        terms = weight.v[0, 0].numel() * transform.v.numel()
+        y.e = y.e + m.dot(terms, most.v)
+    return [Value(y.v.flatten(1, 2), y.e.flatten(1, 2))]
+
+
 _OPS = {
     "dct": _dct,
     "dct_adjoint": lambda m, args: _dct(m, args, adjoint=True),
@@ -245,6 +279,9 @@ _OPS = {
     "branch_ensemble_backward": _branch_ensemble_backward,
     "spectral_ensemble": lambda m, args: [m.mixture(m.network(*args[:5])[1][-1], *args[5:])],
     "spectral_ensemble_backward": _spectral_ensemble_backward,
+    "mode_product": lambda m, args: [m.along(*args)],
+    "branch_conv2d": lambda m, args: [m.convolve(*args[:4], args[4:])],
+    "spectral_conv2d": _spectral_conv2d,
 }
 assert _OPS.keys() == TABLE.keys()
 

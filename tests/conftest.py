@@ -15,6 +15,7 @@ import torch
 from samples import LEVELS
 
 import spectral_ops
+from spectral_ops.table import TABLE
 
 _seconds: dict[str, float] = defaultdict(float)
 _counts: dict[str, int] = defaultdict(int)
@@ -27,6 +28,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for those that torch gives about itself."""
     for message in (r"`torch\.jit\.\w+` is deprecated",):  # forward-mode AD and inductor script decompositions
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that force a kernel on an op which has none."""
+
+    def composed(item: pytest.Item) -> bool:
+        given = getattr(getattr(item, "callspec", None), "params", {})
+        names = {getattr(given.get(key), "op", given.get(key)) for key in ("row", "op", "name")}
+        forced = {given.get(key, "reference") for key in ("level", "backend", "chosen")} - {"reference"}
+        return bool(forced) and any(isinstance(n, str) and n in TABLE and TABLE[n].native is None for n in names)
+
+    out = [item for item in items if composed(item)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if not composed(item)]
 
 
 @pytest.fixture(params=NATIVE)

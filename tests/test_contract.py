@@ -22,10 +22,12 @@ from spectral_ops.table import TABLE
 
 PACKAGE = Path(spectral_ops.__file__).parent
 ROOT = PACKAGE.parent
-SHARED = {"dct_adjoint"}  # the kernel of dct with another matrix
+SHARED = {"dct_adjoint", "mode_product"}  # the kernel of dct with another matrix
+COMPOSED = {name for name, row in TABLE.items() if row.native is None}  # no kernel of their own
 every_op = pytest.mark.parametrize("name", TABLE)
 NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
 DCT = '(Tensor x, int type=2, int dim=-1, str norm="backward", bool inverse=False, bool orthogonalize=False) -> Tensor'
+GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1"
 PUBLIC = {
     "dct": DCT,
     "to_branches": "(Tensor x, Tensor transform) -> Tensor",
@@ -38,6 +40,10 @@ PUBLIC = {
     "branch_ensemble": '(Tensor logits, Tensor weights, str space="probabilities") -> Tensor',
     "spectral_ensemble": f"(Tensor x, Tensor? transform, {NETWORK}, Tensor branch_weights, "
     'str space="probabilities") -> Tensor',
+    "mode_product": "(Tensor x, Tensor matrix, int dim) -> Tensor",
+    "branch_conv2d": f'(Tensor x, Tensor weight, Tensor? bias=None, str activation="none", {GEOMETRY}) -> Tensor',
+    "spectral_conv2d": "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
+    f"{GEOMETRY}) -> Tensor",
 }
 
 
@@ -51,6 +57,7 @@ def test_public_schemas(name: str) -> None:
 def test_a_row_is_complete(name: str) -> None:
     row, rule = TABLE[name], rule_of(name)
     assert row.name == name and row.backends[-1] == "reference"
+    assert (row.native is None) == (row.backends == ("reference",))
     assert row.autocast in ("lower", "float32", "rule")
     arguments = [a.name for a in getattr(torch.ops.spectral, name).default._schema.arguments]
     for part in ("empty", "reference"):
@@ -89,7 +96,7 @@ def test_every_file_of_ops_is_an_op() -> None:
 @pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="an installed package has no csrc")
 def test_every_kernel_of_csrc_is_an_op() -> None:
     sources = {path.stem for path in (ROOT / "csrc" / "cpu").glob("*.cpp")} - {"level"}
-    assert sources == TABLE.keys() - SHARED
+    assert sources == TABLE.keys() - SHARED - COMPOSED
 
 
 @every_op
@@ -174,7 +181,7 @@ def _types(schema: str) -> str:
 def test_cpp_signatures_equal_the_schemas() -> None:
     """The stable ABI compares nothing: a float passed as an int64_t would be garbage."""
     found = native.signatures()
-    wanted = {name: _types(row.native) for name, row in TABLE.items()}
+    wanted = {name: _types(row.native) for name, row in TABLE.items() if row.native is not None}
     assert found == {name: types for name, types in wanted.items() if name not in SHARED}
 
 
@@ -188,7 +195,7 @@ def test_the_comparison_of_signatures_can_fail() -> None:
 @every_op
 @pytest.mark.native
 def test_kernels_are_registered_for_the_cpu(name: str) -> None:
-    if name not in SHARED:
+    if name not in SHARED | COMPOSED:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"spectral_native::{name}", "CPU")
     for key in ("CompositeExplicitAutograd", "Autograd", "FuncTorchBatched", "Batched", "AutocastCPU", "AutocastCUDA"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"spectral::{name}", key)

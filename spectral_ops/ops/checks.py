@@ -87,6 +87,40 @@ def layers(
     return width
 
 
+def convolution(
+    op: str,
+    image: Sequence[int],
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> None:
+    """Check what is common to the convolutions of branches; image: its height and width, weight: of the right shape."""
+    q, o = weight.shape[:2]
+    if 0 in weight.shape:
+        raise wrong_shape(op, "weight", weight, "(Q', O/Q, C/Q, kh, kw), each at least 1")
+    if bias is not None and (bias.dim() != 2 or bias.shape[0] != q or bias.shape[1] != o):
+        raise wrong_shape(op, "bias", bias, f"(Q', O/Q) with Q' = {q} and O/Q = {o} as in weight")
+    for name, pair, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
+        if len(pair) != 2 or min(pair) < least:
+            raise ValueError(f"{op}: {name} must be two ints of at least {least}, got {list(pair)}")
+    if min(convolved(image, weight.shape[3:], stride, padding, dilation)) < 1:
+        window = " x ".join(str(d * (k - 1) + 1) for k, d in zip(weight.shape[3:], dilation, strict=True))
+        got = " x ".join(str(size + 2 * p) for size, p in zip(image, padding, strict=True))
+        raise ValueError(
+            f"{op}: x must be at least {window} pixels with its padding, as weight and dilation, got {got}"
+        )
+
+
+def convolved(
+    image: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
+    """Height and width of a convolution's result."""
+    sizes = zip(image, kernel, stride, padding, dilation, strict=True)
+    return [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes]
+
+
 def too_wide(*widths: int) -> str | None:
     """The reason against the C++ kernels when a branch is too wide for an L1 tile."""
     if max(widths) <= WIDEST:

@@ -1,0 +1,101 @@
+"""branch_conv2d: one convolution of every branch, activation included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..autograd import transforming, want_grad
+from . import checks
+from .activations import apply_, wide
+
+Pair = Sequence[int]
+NARROW, NARROW_IN_TRAINING = 4, 8  # below so many channels a branch oneDNN's grouped convolution wants channels_last
+
+
+def check(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "none",
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> None:
+    op = "branch_conv2d"
+    if x.dim() != 5:
+        raise checks.wrong_shape(op, "x", x, "(N, Q', C/Q, H, W)")
+    q, i = x.shape[1:3]
+    if weight.dim() != 5 or weight.shape[0] != q or weight.shape[2] != i:
+        must = f"(Q', O/Q, C/Q, kh, kw) with Q' = {q} and C/Q = {i} as in x"
+        raise checks.wrong_shape(op, "weight", weight, must)
+    checks.convolution(op, x.shape[3:], weight, bias, stride, padding, dilation)
+    checks.activation(op, "activation", activation)
+    checks.real(op, x=x, weight=weight, bias=bias)
+
+
+def empty(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "none",
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> Tensor:
+    check(x, weight, bias, activation, stride, padding, dilation)
+    image, (q, o) = x.flatten(1, 2), weight.shape[:2]
+    sizes = checks.convolved(image.shape[2:], weight.shape[3:], stride, padding, dilation)
+    shape = (x.shape[0], q * o, *sizes)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(image)).unflatten(1, (q, o))
+
+
+def reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "none",
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> Tensor:
+    """y[n, q, o] = activation(sum_i weight[q, o, i] * x[n, q, i] + bias[q, o]), * the cross-correlation of images.
+
+    Args:
+        x: (N, Q', C/Q, H, W), real floating point; contiguous, or the (N, C, H, W) behind it in channels_last.
+        weight: (Q', O/Q, C/Q, kh, kw). bias: (Q', O/Q) or None.
+        activation: none, relu, gelu (exact, with erf), silu, tanh or sigmoid.
+        stride, padding (with zeros), dilation: of rows and columns, in pixels.
+
+    Returns: (N, Q', O/Q, H', W') in x's memory format, dtype of x (half computes in float32).
+    Raises: ValueError for shapes, sizes and names, TypeError for dtypes and devices.
+    Accuracy: |error| <= 4 eps sqrt(C/Q kh kw) (|weight| * |x| + |bias|), `tests/test_backends.py`.
+    Gradient: to x, weight and bias, any order. Deterministic: as the convolution of torch.
+    Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (26), (27).
+    """
+    image = x.flatten(1, 2)
+    y = convolve(wide(image), wide(weight), None if bias is None else wide(bias), stride, padding, dilation)
+    y = apply_(activation, y).to(x.dtype).contiguous(memory_format=layout_of(image))
+    return y.unflatten(1, weight.shape[:2])
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
+    """All branches as one grouped convolution: x (N, Q' C/Q, H, W) -> a new (N, Q' O/Q, H', W')."""
+    q, _, i = weight.shape[:3]
+    if q > 1 and not transforming():
+        limit = NARROW_IN_TRAINING if want_grad([x, weight]) else NARROW
+        if i < limit and layout_of(x) is torch.contiguous_format:
+            x = x.contiguous(memory_format=torch.channels_last)
+    vector = None if bias is None else bias.flatten()
+    return functional.conv2d(x, weight.flatten(0, 1), vector, list(stride), list(padding), list(dilation), q)
+
+
+def layout_of(x: Tensor) -> Any:
+    """The memory format of x (N, C, H, W): channels_last where it is that and nothing else."""
+    if transforming() or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    return torch.channels_last

@@ -1,0 +1,165 @@
+"""spectral_conv2d: transform of the channel groups, one convolution of every branch, inverse transform."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..op import lower
+from . import checks
+from .activations import apply_, wide
+from .branch_conv2d import Pair, convolve, layout_of
+from .mode_product import LONGEST_COLUMN
+
+# Measured on two cores with AVX-512, float32, 64 channels of 32 x 32, N = 32 (the sizes in DESIGN.md):
+GROUP = {torch.contiguous_format: 8, torch.channels_last: 4}  # branches are merged to at least so many channels
+PASS = 24  # multiply-adds of a convolution that take as long as one value's way through a transform
+POINTWISE = 256  # C * C/Q up to which a 1 x 1 convolution is a faster transform of channels_last than the kernel
+
+
+def check(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> None:
+    op = "spectral_conv2d"
+    if x.dim() != 4:
+        raise checks.wrong_shape(op, "x", x, "(N, C, H, W)")
+    c = x.shape[1]
+    if transform.dim() != 2 or 0 in transform.shape or c % transform.shape[1]:
+        raise checks.wrong_shape(op, "transform", transform, f"(Q', Q) with Q a divisor of C = {c} as in x")
+    p, q = transform.shape
+    if weight.dim() != 5 or weight.shape[0] != p or weight.shape[2] != c // q:
+        must = f"(Q', O/Q, C/Q, kh, kw) with Q' = {p} as in transform and C/Q = {c // q} as in x"
+        raise checks.wrong_shape(op, "weight", weight, must)
+    if inverse.dim() != 2 or inverse.shape[0] != q or inverse.shape[1] != p:
+        raise checks.wrong_shape(op, "inverse", inverse, f"(Q, Q') with Q = {q} and Q' = {p} as in transform")
+    checks.convolution(op, x.shape[2:], weight, bias, stride, padding, dilation)
+    checks.activation(op, "activation", activation)
+    checks.real(op, x=x, transform=transform, weight=weight, bias=bias, inverse=inverse)
+
+
+def empty(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> Tensor:
+    check(x, transform, weight, bias, activation, inverse, stride, padding, dilation)
+    sizes = checks.convolved(x.shape[2:], weight.shape[3:], stride, padding, dilation)
+    shape = (x.shape[0], inverse.shape[0] * weight.shape[1], *sizes)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+
+
+def reference(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> Tensor:
+    """y = inverse . activation(weight * (transform . x) + bias): eq. (23), with the activation of eq. (27).
+
+    Channel q C/Q + i of x is feature i of slice q, so that the slices stand one after another as `unfold` stacks them
+    (eq. 22). The products with transform and inverse run over the slices, at each pixel; * is the cross-correlation
+    in each branch.
+
+    Args:
+        x: (N, C, H, W), real floating point, contiguous or channels_last. transform: (Q', Q).
+        weight: (Q', O/Q, C/Q, kh, kw). bias: (Q', O/Q) or None, in the spectral domain.
+        activation: in the spectral domain. inverse: (Q, Q').
+        stride, padding (with zeros), dilation: of rows and columns, in pixels.
+
+    Returns: (N, O, H', W') in x's memory format, dtype of x (half computes in float32).
+    Raises: ValueError for shapes, sizes and names, TypeError for dtypes and devices.
+    Accuracy: no worse than twice the composition of its three stages, `tests/test_backends.py`. A value that is not
+        finite spreads to all branches of its window, as a transform spreads it.
+    Gradient: to every tensor, any order. Deterministic: as the convolution of torch.
+    Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (20)-(23), (27).
+    """
+    layout = layout_of(x)
+    v, t, w, inv = wide(x), wide(transform), wide(weight), wide(inverse)
+    b = None if bias is None else wide(bias)
+    if activation == "none" and _folds(x, transform, weight, stride, padding, dilation):
+        vector = None if b is None else (inv @ b).flatten()
+        y = functional.conv2d(v, folded(t, w, inv), vector, list(stride), list(padding), list(dilation))
+    else:
+        h = convolve(_along_channels(v, t), *_merged(w, b, GROUP[layout]), stride, padding, dilation)
+        y = _along_channels(apply_(activation, h).contiguous(memory_format=layout), inv)
+    return y.to(x.dtype).contiguous(memory_format=layout)
+
+
+def folded(transform: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+    """The weight (O, C, kh, kw) of the one convolution that the layer is without an activation.
+
+    W[q o, p i] = sum_k inverse[q, k] transform[k, p] weight[k, o, i]: with the DFT W is block circulant (eq. 23).
+    """
+    (p, q), (_, o, i, *window) = transform.shape, weight.shape
+    pairs = inverse.unsqueeze(1) * transform.mT.unsqueeze(0)  # (Q, Q, Q')
+    blocks = (pairs.reshape(q * q, p) @ weight.reshape(p, -1)).view(q, q, o, i, *window)
+    return blocks.transpose(1, 2).reshape(q * o, q * i, *window)
+
+
+def _folds(x: Tensor, transform: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> bool:
+    """Whether one dense convolution is less work for an image than the branches and two transforms."""
+    (p, q), (_, o, i, kh, kw) = transform.shape, weight.shape
+    height, width = checks.convolved(x.shape[2:], weight.shape[3:], stride, padding, dilation)
+    dense = q * q * o * i * kh * kw * (height * width + q)  # and the making of its weight
+    branches = p * o * i * kh * kw * height * width
+    return dense <= branches + PASS * (x.shape[1] * x.shape[2] * x.shape[3] + q * o * height * width)
+
+
+def _along_channels(x: Tensor, matrix: Tensor) -> Tensor:
+    """The matrix (P, Q) along the channel groups of x (N, Q I, H, W), in the memory order that x has."""
+    (n, c, h, w), (p, q) = x.shape, matrix.shape
+    i = c // q
+    if layout_of(x) is torch.contiguous_format:
+        return (matrix @ x.reshape(n, q, i * h * w)).view(n, p * i, h, w)
+    if i > 1 and (c * i <= POINTWISE or p != q or q > LONGEST_COLUMN):
+        one = torch.eye(i, dtype=matrix.dtype, device=matrix.device)
+        pointwise = matrix.reshape(p, 1, q, 1) * one.view(i, 1, i)
+        return functional.conv2d(x, pointwise.reshape(p * i, c, 1, 1))
+    pixels = torch.ops.spectral.mode_product(x.permute(0, 2, 3, 1).unflatten(3, (q, i)), matrix, 3)
+    return pixels.flatten(3, 4).permute(0, 3, 1, 2)
+
+
+def _merged(weight: Tensor, bias: Tensor | None, least: int) -> tuple[Tensor, Tensor | None]:
+    """The same layer in fewer branches of at least so many channels, their weights block diagonal.
+
+    oneDNN's grouped convolution takes several times as long where a group has few channels, most of all in the
+    gradient of the weight; the zeros that this adds cost less.
+    """
+    q, o, i, kh, kw = weight.shape
+    together = next((m for m in range(1, q + 1) if q % m == 0 and m * i >= least), q)
+    if together == 1:
+        return weight, bias
+    blocks = weight.reshape(q // together, together, o, 1, i, kh, kw)
+    own = torch.eye(together, dtype=torch.bool, device=weight.device).view(1, together, 1, together, 1, 1, 1)
+    blocks = torch.where(own, blocks, 0.0)  # (groups, together, O/Q, together, C/Q, kh, kw)
+    vectors = None if bias is None else bias.reshape(q // together, together * o)
+    return blocks.reshape(q // together, together * o, together * i, kh, kw), vectors
+
+
+def autocast(args: list, dtype: torch.dtype) -> Tensor:
+    x, transform, weight, bias, activation, inverse, *geometry = args
+    ops, single = torch.ops.spectral, torch.float32
+    x, transform, inverse = (lower(t, single) for t in (x, transform, inverse))
+    h = lower(_along_channels(x, transform), dtype).unflatten(1, (weight.shape[0], weight.shape[2]))
+    h = ops.branch_conv2d(h, lower(weight, dtype), lower(bias, dtype), activation, *geometry)
+    return _along_channels(lower(h, single).flatten(1, 2), inverse).contiguous(memory_format=layout_of(x))
