@@ -204,9 +204,7 @@ def test_inverse_with_the_dft_is_that_of_bcirc() -> None:
 def test_dtypes(name: str, dtype: torch.dtype, tolerance: float) -> None:
     transform = EVERY[name]()
     A = tensor(2, 3, 3, Q, dtype=C128 if dtype.is_complex else torch.float64)
-    A = (
-        (A + 20 * teye(3, transform, dtype=torch.float64)).detach().to(dtype)
-    )  # well conditioned
+    A = (A + 20 * teye(3, transform, dtype=torch.float64)).detach().to(dtype)  # well conditioned
     exact = calls(A.to(C128 if dtype.is_complex else torch.float64), transform)
     for function, value in calls(A, transform).items():
         assert value.dtype == dtype, function
