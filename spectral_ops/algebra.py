@@ -8,7 +8,8 @@ Dtypes: all take float32, float64, complex64, complex128, and half (computed in 
 result of real tensors is real where L is, or where its rows come in conjugate pairs (the DFT, and a transform that
 keeps half a spectrum); under any other complex L it is complex. Leading dimensions are a batch.
 
-Gradients reach the tensors and a learned transform. Functions without a note differentiate everywhere.
+Gradients reach the tensors and a learned transform. Functions without a note differentiate everywhere. For real
+tensors the rows of a complex transform are examined, once per matrix, which breaks the graph of torch.compile.
 
 Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (1)-(4); Kernfeld, Kilmer, Aeron 2015, Tensor-tensor
 products with invertible linear transforms; Kilmer, Martin 2011, Factorization strategies for third-order tensors.
@@ -134,8 +135,8 @@ def ttranspose(A: Tensor, transform: Transform) -> Tensor:
     transpose of each slice of A itself (conjugated where A is complex), without rounding; with the DFT the slices also
     change places, q with Q - q, so that bcirc(A^T) = bcirc(A)^H.
 
-    It is the adjoint of X -> A * X in the inner product <L(X), L(Y)>; in the ordinary one only if L is a multiple of a
-    unitary matrix.
+    It is the adjoint of X -> A * X in the inner product <L(X), L(Y)>, and in the ordinary one exactly if the rows of L
+    are orthogonal to each other, of whatever lengths (the DFT, a DCT-II of any norm).
 
     Raises: ValueError for shapes; TypeError for dtypes, and for complex tensors under half a spectrum.
     """
@@ -185,8 +186,8 @@ def tsvd(A: Tensor, transform: Transform, rank: int | None = None) -> TSVD:
     """A = U * S * V^T, from the SVD of each slice in L's domain; with a rank R the best approximation of tubal rank R.
 
     S has tubes on its diagonal and zeros elsewhere; L(S) holds the singular values, each slice's in descending order.
-    U^T * U = V^T * V = I for every invertible L. Products with such U keep `tnorm`; they keep the ordinary norm, and
-    the truncation is optimal in it, only if L is a multiple of a unitary matrix (the DFT, an orthonormal DCT).
+    U^T * U = V^T * V = I for every invertible L, and products with such tensors keep `tnorm`. They keep the ordinary
+    norm exactly if the rows of L are orthogonal to each other, of whatever lengths (the DFT, a DCT-II of any norm).
 
     Args: A (..., n1, n2, Q). rank: 1 .. min(n1, n2), the number r of tubes kept; None: min(n1, n2), economy size.
     Returns: TSVD(U (..., n1, r, Q), S (..., r, r, Q), V (..., n2, r, Q)), in one dtype.
@@ -205,9 +206,10 @@ def low_tubal_rank(A: Tensor, transform: Transform, rank: int) -> LowTubalRank:
     """The tensor of tubal rank at most R nearest to A in `tnorm`, and the energy it keeps.
 
     Each slice of L(A) is replaced by its own best approximation of rank R (Eckart-Young), which is the best of all,
-    because the norm adds up over slices. Energy: tnorm(approximation)^2 / tnorm(A)^2, 1 for A = 0; the distance
-    satisfies tnorm(A - approximation)^2 = (1 - energy) tnorm(A)^2. In the ordinary (Frobenius) norm it is optimal only
-    if L is a multiple of a unitary matrix.
+    because the norm adds up over slices. So does the Frobenius norm, weighted, where the rows of L are orthogonal to
+    each other (the DFT, a DCT-II of any norm): there it is the nearest in that norm too. Else in general it is not.
+
+    Energy: tnorm(approximation)^2 / tnorm(A)^2, 1 for A = 0; tnorm(A - approximation)^2 is (1 - energy) tnorm(A)^2.
 
     Args: A (..., n1, n2, Q). rank: 1 .. min(n1, n2).
     Returns: LowTubalRank(approximation, of A's shape; energy (...), real, at least float32).
@@ -253,7 +255,7 @@ def tubal_rank(A: Tensor, transform: Transform, tol: float | None = None) -> Ten
 
 
 def tnorm(A: Tensor, transform: Transform) -> Tensor:
-    """||A||_L = ||L(A)||_F, the norm in which the truncated t-SVD is optimal.
+    """||A||_L = ||L(A)||_F, the norm in which the truncated t-SVD is optimal for every L.
 
     ||A * B||_L <= ||A||_L ||B||_L. For an orthogonal L it is the Frobenius norm of A; for the DFT without
     normalisation sqrt(Q) times that, and half a spectrum has the norm of the whole. Otherwise it weighs directions in

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from .autograd import outside_modes, transforming
 from .ops import checks
 from .transforms import Transform
 
@@ -45,7 +47,23 @@ class _Conjugates:
     conjugated: Tensor | None = None
 
 
+_known: WeakKeyDictionary[Transform, tuple[Tensor, int, _Conjugates | None]] = WeakKeyDictionary()  # source, version
+
+
 def _conjugates(transform: Transform) -> _Conjugates | None:
+    """What `_find_conjugates` says of the matrix as it is now."""
+    if torch.compiler.is_compiling() or transforming() or not outside_modes():
+        return _find_conjugates(transform)  # may belong to the mode: not to be kept
+    matrix = transform.matrix
+    source, version, value = _known.get(transform, (None, 0, None))
+    if source is not matrix or version != matrix._version:
+        with torch.inference_mode(False), torch.no_grad():
+            value = _find_conjugates(transform)
+        _known[transform] = matrix, matrix._version, value
+    return value
+
+
+def _find_conjugates(transform: Transform) -> _Conjugates | None:
     """None unless L turns real tubes into tubes whose products, inverses and conjugates come from real tubes too.
 
     Those of a square L do exactly when its rows are real or come in conjugate pairs. A transform with fewer branches
@@ -127,13 +145,11 @@ class Faces:
         """U, S, V of each slice, economy size; real ones where the slice is real, so that U, S, V are slices too."""
         if self.pairs is None:
             return _svd(y)
-        own = self.pairs.own.to(y.device)
-        order = torch.argsort(own.to(torch.int8), descending=True, stable=True)  # the real ones first
-        real = int(own.sum())
-        sorted_y = y.index_select(-3, order)
+        order = torch.argsort(self.pairs.own.to(torch.int8), descending=True, stable=True)  # the real ones first
+        real, back = int(self.pairs.own.sum()), torch.argsort(order).to(y.device)
+        sorted_y = y.index_select(-3, order.to(y.device))
         u, s, v = _svd(sorted_y[..., :real, :, :].real)
         u2, s2, v2 = _svd(sorted_y[..., real:, :, :])
-        back = torch.argsort(order)
         return (
             torch.cat([u.to(u2.dtype), u2], -3).index_select(-3, back),
             torch.cat([s, s2], -2).index_select(-2, back),

@@ -8,7 +8,7 @@ from torch import Tensor
 from tubes import (
     C128,
     EVERY,
-    UNITARY,
+    ORTHOGONAL_ROWS,
     Q,
     back,
     calls,
@@ -120,6 +120,17 @@ def test_unfold_and_fold() -> None:
     assert torch.equal(fold(M.long(), Q), A.long())
 
 
+def test_a_changed_matrix_is_examined_again() -> None:
+    """In place or another one: whether results are real depends on it."""
+    transform, A = dft(), tensor(2, 2, Q)
+    assert not tprod(A, A, transform).is_complex()
+    transform.matrix[1] *= 1j  # row 5 is not its conjugate any more
+    transform.inverse[:, 1] /= 1j
+    assert tprod(A, A, transform).is_complex()
+    transform.tables = dft().tables
+    close(tprod(A, A, transform), fold(bcirc(A) @ unfold(A), Q))
+
+
 # ---- transpose, identity, inverse ----------------------------------------------------------------------------------
 @every_transform
 @pytest.mark.parametrize("dtype", [torch.float64, C128])
@@ -160,7 +171,7 @@ def test_transpose_is_the_adjoint_in_the_inner_product_of_the_transform(name: st
 
     T, AX = ttranspose(A, transform), tprod(A, X, transform)
     close(inner(Y, AX), inner(tprod(T, Y.to(T.dtype), transform), X))
-    if name in UNITARY:
+    if name in ORTHOGONAL_ROWS:
         close((Y * AX).sum(), (tprod(T, Y, transform) * X).sum())
 
 
@@ -267,6 +278,27 @@ def test_zero_sizes(name: str) -> None:
     assert tubal_rank(empty(0, 2, 3), transform).shape == (0,)
     assert low_tubal_rank(empty(0, 2, 3), transform, 1).energy.shape == (0,)
     assert tnorm(empty(0, 3), transform) == 0
+
+
+@pytest.mark.parametrize("name", ["dct", "dft", "dft_half", "complex", "learned"])
+def test_shapes_and_dtypes_without_values(name: str) -> None:
+    """On the meta device: nothing else is left on the device of the transform, and nothing depends on the numbers."""
+    transform = EVERY[name]()
+    A = tensor(2, 3, 3, Q)
+    meta = calls(A.to("meta"), transform) | {"tnorm": tnorm(A.to("meta"), transform)}
+    meta |= {"rank": tubal_rank(A.to("meta"), transform), "energy": low_tubal_rank(A.to("meta"), transform, 1).energy}
+    real = calls(A, transform) | {"tnorm": tnorm(A, transform)}
+    real |= {"rank": tubal_rank(A, transform), "energy": low_tubal_rank(A, transform, 1).energy}
+    for function, value in meta.items():
+        assert value.device.type == "meta", function
+        assert (value.shape, value.dtype) == (real[function].shape, real[function].dtype), function
+
+
+@pytest.mark.parametrize("function", ["tprod", "ttranspose", "tinv", "low_tubal_rank", "product_of_tsvd"])
+def test_compiled(function: str) -> None:
+    A, transform = tensor(3, 3, Q), random_matrix(learned=True)
+    compiled = torch.compile(lambda a: calls(a, transform)[function], fullgraph=True, backend="aot_eager")
+    close(compiled(A), calls(A, transform)[function])
 
 
 def test_layouts_do_not_matter() -> None:

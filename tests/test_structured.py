@@ -45,11 +45,13 @@ TRANSFORMS = {
     "hartley": hartley,
     "backward": lambda: DCT(Q, norm="backward"),
     "scaled": scaled_dct,
+    "backward3": lambda: DCT(Q, 3, norm="backward"),
     "matrix": random_matrix,
     "learned": lambda: random_matrix(learned=True),
 }
 every_transform = pytest.mark.parametrize("name", TRANSFORMS)
-orthogonal_rows = pytest.mark.parametrize("name", [name for name in TRANSFORMS if name not in ("matrix", "learned")])
+OTHERS = ("backward3", "matrix", "learned")
+orthogonal_rows = pytest.mark.parametrize("name", [name for name in TRANSFORMS if name not in OTHERS])
 
 
 def layer_of(name: str, rank: int | None = None, bias: bool = True) -> SpectralLinear:
@@ -74,6 +76,13 @@ def blocks(layer: SpectralLinear) -> Tensor:
 def tensor_of(layer: SpectralLinear) -> Tensor:
     """The weight tensor (O, I, Q) whose transform the layer's branches hold."""
     return (blocks(layer).permute(1, 2, 0) @ layer.transform.inverse.mT).detach()
+
+
+def test_which_rows_are_orthogonal() -> None:
+    for name in TRANSFORMS:
+        matrix = (TRANSFORMS[name]() or DCT(Q)).matrix.detach()
+        gram = matrix @ matrix.mT
+        assert torch.allclose(gram, gram.diagonal().diag(), atol=1e-12) == (name not in OTHERS), name
 
 
 # ---- to_dense ------------------------------------------------------------------------------------------------------
@@ -214,7 +223,7 @@ def test_truncation_is_the_nearest_where_rows_are_orthogonal(name: str, rank: in
             assert other.relative_error(dense) > error
 
 
-@pytest.mark.parametrize("name", ["matrix", "learned"])
+@pytest.mark.parametrize("name", OTHERS)
 def test_truncation_is_the_nearest_in_the_norm_of_the_transform_else(name: str) -> None:
     dense = linear()
     full = SpectralLinear.from_dense(dense, Q, TRANSFORMS[name]())

@@ -68,16 +68,18 @@ def scaled_pairs() -> Table:
     return Table(matrix, torch.linalg.inv(matrix))
 
 
-ORTHOGONAL = {"dct": lambda: DCT(Q), "dct3": lambda: DCT(Q, 3), "identity": lambda: Identity(Q)}
-UNITARY = {**ORTHOGONAL, "dft": dft, "dft_odd": lambda: dft(5), "dft_half": lambda: dft(half=True)}
+UNITARY = {"dct": lambda: DCT(Q), "dct3": lambda: DCT(Q, 3), "identity": lambda: Identity(Q), "dft": dft}
+UNITARY |= {"dft_odd": lambda: dft(5), "dft_half": lambda: dft(half=True)}
 UNITARY |= {"dft_half_odd": lambda: dft(5, half=True), "length_1": lambda: DCT(1)}
 OTHERS = {
     "backward": lambda: DCT(Q, norm="backward"),
+    "backward3": lambda: DCT(Q, 3, norm="backward"),
     "matrix": random_matrix,
     "learned": lambda: random_matrix(learned=True),
     "pairs": scaled_pairs,
     "complex": complex_matrix,
 }
+ORTHOGONAL_ROWS = {**UNITARY, "backward": OTHERS["backward"], "pairs": OTHERS["pairs"]}
 EVERY = {**UNITARY, **OTHERS}
 every_transform = pytest.mark.parametrize("name", EVERY)
 

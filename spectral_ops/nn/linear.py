@@ -130,7 +130,7 @@ class SpectralLinear(_TubeLinear):
         exact for every invertible transform. `relative_error(linear)` says how far away the layer is.
 
         With a rank R each W_k is replaced by its best approximation of rank R. Where the rows of the transform are
-        orthogonal (any DCT, whatever its norm) that is the nearest matrix of tubal rank R too; under another transform
+        orthogonal (a DCT-II of any norm) that is the nearest matrix of tubal rank R too; under another transform
         it is the best in that transform's own norm (`spectral_ops.tnorm`), and another may be nearer.
 
         Args:
