@@ -1,7 +1,8 @@
 """spectral-ops: structured neural layers as fast as their compression ratios promise.
 
 `import spectral_ops` registers `torch.ops.spectral.*`. On top: `spectral_ops.nn` (layers), `spectral_ops.transforms`,
-`spectral_ops.ensemble`. `explain(op, *args)` says which kernel a call takes; `use(backend)` forces one.
+`spectral_ops.ensemble`, and the tensor algebra of `spectral_ops.algebra` (`tprod`, `tsvd`, ...). `explain(op, *args)`
+says which kernel a call takes; `use(backend)` forces one.
 """
 
 from . import op as _op
@@ -10,19 +11,46 @@ from .op import backends, explain, use
 
 _op.register_all()
 
-from . import ensemble, nn, transforms  # noqa: E402  (they call the ops that the line above registers)
+from . import algebra, ensemble, nn, transforms  # noqa: E402  (they call the ops that the line above registers)
+from .algebra import (  # noqa: E402
+    bcirc,
+    facewise,
+    fold,
+    low_tubal_rank,
+    teye,
+    tinv,
+    tnorm,
+    tprod,
+    tsvd,
+    ttranspose,
+    tubal_rank,
+    unfold,
+)
 from .functional import dct, idct  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
+    "algebra",
     "backends",
+    "bcirc",
     "cpu_level",
     "cpu_levels",
     "dct",
     "ensemble",
     "explain",
+    "facewise",
+    "fold",
     "idct",
+    "low_tubal_rank",
     "nn",
+    "teye",
+    "tinv",
+    "tnorm",
+    "tprod",
     "transforms",
+    "tsvd",
+    "ttranspose",
+    "tubal_rank",
+    "unfold",
     "use",
 ]

@@ -11,6 +11,7 @@ import torch
 from samples import floating, make, map_tensors
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
+from wrong_algebra import WRONG_ALGEBRA
 from wrong_samples import WRONG, WRONG_CALLS, Wrong
 
 import spectral_ops
@@ -55,7 +56,10 @@ def test_explain_checks_too(row: Wrong) -> None:
         spectral_ops.explain(row.op, *make(row.args))
 
 
-@pytest.mark.parametrize(("function", "error", "text"), WRONG_CALLS, ids=[text for _, _, text in WRONG_CALLS])
+@pytest.mark.parametrize(
+    ("function", "error", "text"),
+    [pytest.param(*row, id=row[2]) for row in (*WRONG_CALLS, *WRONG_ALGEBRA)],
+)
 def test_python_front(function, error, text) -> None:
     match = re.escape(text.removesuffix("...")) + ("" if text.endswith("...") else "$")
     with pytest.raises(error, match="^" + match):
@@ -84,10 +88,10 @@ def _pattern(node: ast.expr) -> str:
     return ".+"
 
 
-def _messages() -> dict[str, str]:
-    """Pattern of each message in `spectral_ops/ops`, with the place where it is raised."""
+def _messages(paths: list[Path]) -> dict[str, str]:
+    """Pattern of each message in the files, with the place where it is raised."""
     found = {}
-    for path in sorted((_ROOT / "ops").glob("*.py")):
+    for path in paths:
         for function in ast.walk(ast.parse(path.read_text())):
             if not isinstance(function, ast.FunctionDef):
                 continue
@@ -108,12 +112,20 @@ def _messages() -> dict[str, str]:
     return found
 
 
+def _missing(messages: dict[str, str], texts: list[str]) -> dict[str, str]:
+    return {place: p for place, p in messages.items() if not any(re.fullmatch(p, text) for text in texts)}
+
+
 def test_every_message_has_a_row() -> None:
-    texts = [row.message for row in WRONG]
-    messages = _messages()
+    messages = _messages(sorted((_ROOT / "ops").glob("*.py")))
     assert len(messages) > 25, "the search for messages finds too little"
-    missing = {place: p for place, p in messages.items() if not any(re.fullmatch(p, text) for text in texts)}
-    assert not missing
+    assert not _missing(messages, [row.message for row in WRONG])
+
+
+def test_every_message_of_the_algebra_has_a_row() -> None:
+    messages = _messages([_ROOT / name for name in ("algebra.py", "faces.py", "nn/structured.py")])
+    assert len(messages) > 20, "the search for messages finds too little"
+    assert not _missing(messages, [text for _, _, text in WRONG_ALGEBRA])
 
 
 def test_every_op_has_wrong_rows() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..ops import activations
 from ..transforms import Transform
-from . import arguments
+from . import arguments, structured
 
 
 class _TubeLinear(nn.Module):
@@ -117,6 +117,91 @@ class SpectralLinear(_TubeLinear):
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, Q) -> (N, O, Q)."""
         return self._compute(x, self.activation, "none")
+
+    @classmethod
+    def from_dense(
+        cls, linear: nn.Linear, branches: int, transform: Transform | None = None, rank: int | None = None
+    ) -> SpectralLinear:
+        """The layer without activation whose matrix is nearest to that of a dense layer, in the Frobenius norm.
+
+        Features are those of x (N, I, Q) flattened: `linear(x.flatten(1))` becomes `layer(x).flatten(1)`. The nearest
+        matrix D is the least-squares fit of sum_k inverse[:, k] matrix[k, :] W_k[o, i] to each Q x Q block (o, i); for
+        an orthogonal transform W_k[o, i] is entry (k, k) of the transformed block matrix D_oi matrix^T. The fit is
+        exact for every invertible transform. `relative_error(linear)` says how far away the layer is.
+
+        With a rank R each W_k is replaced by its best approximation of rank R. Where the rows of the transform are
+        orthogonal (a DCT-II of any norm) that is the nearest matrix of tubal rank R too; under another transform
+        it is the best in that transform's own norm (`spectral_ops.tnorm`), and another may be nearer.
+
+        Args:
+            linear: of IQ -> OQ features. branches: Q. transform: real, of length Q, default DCT(Q); not copied.
+            rank: at most min(I, O), or None: full.
+
+        Returns: a layer I -> O of `linear`'s dtype and device; its bias (Q, O), the transform of `linear`'s, is exact.
+        Raises: ValueError where Q does not divide the sizes, for sizes, the rank, and a transform of another length;
+            TypeError for the wrong type and for a complex transform.
+        Accuracy: computed in float64, rounded once.
+        """
+        op = f"{cls.__name__}.from_dense"
+        transform = arguments.transform(op, transform, arguments.size(op, "branches", branches))
+        structured.check_real(op, transform)
+        i, o = structured.block_sizes(op, linear, branches)
+        if rank is not None:
+            structured.check_rank(op, arguments.size(op, "rank", rank), min(i, o))
+        dtype, has_bias = linear.weight.dtype, linear.bias is not None
+        layer = cls(i, o, branches, transform, has_bias, "none", rank, device="meta", dtype=dtype)
+        with torch.no_grad():
+            dense = linear.weight.double()
+            matrix = transform.matrix_as(dense)
+            blocks = structured.blocks_of(dense, matrix, transform.inverse_as(dense))
+            if rank is None:
+                values = {"weight": blocks}
+            else:
+                values = dict(zip(("weight_in", "weight_out"), structured.low_rank(blocks, rank), strict=True))
+            if has_bias:
+                values["bias"] = matrix @ linear.bias.double().view(o, branches).mT
+        for name, value in values.items():
+            setattr(layer, name, nn.Parameter(value.to(dtype)))
+        return layer
+
+    def to_dense(self) -> nn.Linear:
+        """The dense layer equal to this one: `layer(x).flatten(1)` = `layer.to_dense()(x.flatten(1))`.
+
+        Its matrix (OQ, IQ) is D[(o, p), (i, q)] = sum_k inverse[p, k] W_k[o, i] matrix[k, q], with feature i Q + q
+        being x[:, i, q]; under a transform that diagonalises circulant matrices it is block-circulant.
+
+        Returns: torch.nn.Linear(IQ, OQ) of the parameters' dtype and device, computed in float64 and rounded once.
+        Raises: ValueError with an activation; TypeError for a complex transform.
+        """
+        op = f"{type(self).__name__}.to_dense"
+        structured.check_real(op, self.transform)
+        structured.check_none(op, self.activation)
+        q, has_bias = self.transform.length, self.bias is not None
+        dense = nn.Linear(self.in_features * q, self.out_features * q, has_bias, device="meta")
+        with torch.no_grad():
+            if self.rank is None:
+                blocks, dtype = self.weight.double(), self.weight.dtype
+            else:
+                blocks, dtype = self.weight_out.double() @ self.weight_in.double(), self.weight_in.dtype
+            inverse = self.transform.inverse_as(blocks)
+            weight = structured.matrix_of(blocks, self.transform.matrix_as(blocks), inverse)
+            dense.weight = nn.Parameter(weight.to(dtype))
+            if has_bias:
+                dense.bias = nn.Parameter((inverse @ self.bias.double()).mT.flatten().to(dtype))
+        return dense
+
+    def relative_error(self, linear: nn.Linear) -> float:
+        """||D - W||_F / ||W||_F, of this layer's matrix D (`to_dense`) from a dense layer's W; of W = 0, ||D||_F.
+
+        After `from_dense` its square is the fraction of W's energy that no layer of this kind can hold.
+
+        Raises: as `to_dense`; ValueError for a dense layer of other sizes, TypeError for anything else.
+        """
+        dense = self.to_dense()
+        structured.check_sizes(f"{type(self).__name__}.relative_error", linear, dense.in_features, dense.out_features)
+        with torch.no_grad():
+            wanted = linear.weight.double()
+            return float((dense.weight.double() - wanted).norm() / (wanted.norm() or 1))
 
 
 class TNNLinear(_TubeLinear):
