@@ -131,7 +131,7 @@ def floating(t: Any) -> bool:
     return isinstance(t, Tensor) and t.is_floating_point()
 
 
-def _row(op: str, args: list[Any], *words: Any) -> Sample:
+def make_row(op: str, args: list[Any], *words: Any) -> Sample:
     return Sample(op, "-".join(str(w) for w in (op, *words)), tuple(args))
 
 
@@ -255,40 +255,6 @@ _SPECTRAL_LINEAR = [
     (2, 3, 2, 2, 2, "random", False, "none", "gelu"),
     (2, 2, 2, 2, 3, "random", True, "tanh", "relu"),
 ]
-# ---- branch_conv2d, spectral_conv2d: N, Q, Q', C/Q, O/Q, (H, W), kernel, matrix, bias, activation, geometry --------
-# geometry: stride, padding, dilation
-_PLAIN = ((1, 1), (0, 0), (1, 1))
-_CONVOLUTIONS = [
-    (8, 4, 4, 4, 4, (12, 12), (3, 3), "dct2", True, "relu", ((1, 1), (1, 1), (1, 1))),
-    (2, 4, 4, 16, 9, (8, 7), (3, 3), "random", True, "none", _PLAIN),
-    (1, 1, 1, 1, 1, (1, 1), (1, 1), "identity", True, "none", _PLAIN),
-    (3, 8, 8, 1, 2, (9, 10), (3, 2), "dct3", False, "tanh", ((2, 1), (0, 2), (1, 2))),
-    (0, 2, 2, 3, 4, (5, 5), (3, 3), "dct2", True, "relu", _PLAIN),
-    (2, 3, 5, 2, 7, (6, 9), (1, 3), "random", True, "silu", ((1, 3), (0, 1), (1, 1))),
-    (5, 2, 2, 33, 31, (7, 5), (5, 5), "random", True, "gelu", ((2, 2), (2, 2), (1, 1))),
-    (2, 6, 3, 8, 5, (11, 6), (2, 2), "near_dct", False, "sigmoid", ((3, 2), (1, 0), (4, 3))),
-    (1, 16, 16, 3, 3, (6, 6), (1, 1), "dct2", True, "none", ((2, 2), (0, 0), (1, 1))),
-    (3, 70, 70, 1, 1, (4, 4), (3, 3), "random", True, "relu", _PLAIN),
-    (1, 2, 2, 1, 1, (4, 3), (2, 2), "dct2", True, "none", ((1, 1), (1, 0), (1, 1))),
-    (2, 2, 3, 1, 1, (3, 3), (3, 2), "random", True, "tanh", ((2, 1), (1, 1), (1, 2))),
-    (1, 2, 2, 2, 1, (2, 3), (1, 2), "random", False, "gelu", _PLAIN),
-]
-# ---- mode_product: shape, dim, Q', matrix --------------------------------------------------------------------------
-_PRODUCTS = [
-    ((64, 28, 28), 1, 28, "dct2"),
-    ((3, 5, 7, 4), 3, 4, "random"),
-    ((2, 9, 3, 5), 1, 9, "dct3"),
-    ((6, 16, 16), 1, 16, "near_dct"),
-    ((21, 8), 0, 3, "random"),
-    ((2, 70, 3), -2, 70, "random"),
-    ((7, 33, 31), -2, 33, "random"),
-    ((0, 4, 3), 1, 4, "identity"),
-    ((17, 10, 13, 2), 1, 10, "dct2"),
-    ((13,), 0, 13, "random"),
-    ((2, 3, 4), 1, 3, "dct2"),
-    ((3, 2, 2), 0, 3, "random"),
-    ((2, 3), -1, 3, "random"),
-]
 
 
 def _network(n: int, i: int, q: int, p: int, matrix: str | None, widths: list, biases: str, acts: list) -> list[Any]:
@@ -310,55 +276,46 @@ def _rows() -> list[Sample]:
     for shape, dim, type, norm, inverse, orthogonalize in _DCT:
         for op in ("dct", "dct_adjoint"):
             words = ("x".join(map(str, shape)), dim, type, norm, "inverse" * inverse, "head" * orthogonalize)
-            rows.append(_row(op, [T(shape), type, dim, norm, inverse, orthogonalize], *words))
+            rows.append(make_row(op, [T(shape), type, dim, norm, inverse, orthogonalize], *words))
     for n, i, q, p, matrix in _BRANCHES:
         words = (f"N{n}-I{i}-Q{q}to{p}", matrix)
-        rows.append(_row("to_branches", [T((n, i, q)), T((p, q), matrix)], *words))
-        rows.append(_row("from_branches", [T((p, n, i)), T((q, p), matrix)], *words))
+        rows.append(make_row("to_branches", [T((n, i, q)), T((p, q), matrix)], *words))
+        rows.append(make_row("from_branches", [T((p, n, i)), T((q, p), matrix)], *words))
     for q, n, i, o, bias, act in _LINEAR:
         args = [T((q, n, i)), T((q, o, i), "weight"), T((q, o), "bias") if bias else None, act]
-        rows.append(_row("branch_linear", args, f"Q{q}-N{n}-I{i}-O{o}", "b" if bias else "0", act))
+        rows.append(make_row("branch_linear", args, f"Q{q}-N{n}-I{i}-O{o}", "b" if bias else "0", act))
     for net in _NETWORKS:
         n, p, c, name = net[0], net[3], net[5][-1], _network_id(*net)
         target = T((n,), f"class{c}")
-        rows.append(_row("spectral_mlp", _network(*net), name))
-        rows.append(_row("spectral_mlp_cross_entropy", [*_network(*net), target], name))
+        rows.append(make_row("spectral_mlp", _network(*net), name))
+        rows.append(make_row("spectral_mlp_cross_entropy", [*_network(*net), target], name))
         for want in (True, False):
             args = [*_network(*net), target, want]
-            rows.append(_row("spectral_mlp_cross_entropy_with_grads", args, name, f"x{want:d}"))
+            rows.append(make_row("spectral_mlp_cross_entropy_with_grads", args, name, f"x{want:d}"))
             x, _, *layers = _network(n, net[1], net[2], p, None, *net[5:])
-            rows.append(_row("branch_mlp_backward", [T((p, n, c)), x, *layers, want], name, f"x{want:d}"))
+            rows.append(make_row("branch_mlp_backward", [T((p, n, c)), x, *layers, want], name, f"x{want:d}"))
         for space in ("probabilities", "logits"):
             args = [*_network(*net), T((p,), "share"), space]
-            rows.append(_row("spectral_ensemble", args, name, space))
+            rows.append(make_row("spectral_ensemble", args, name, space))
             for want in (True, False):
-                rows.append(_row("spectral_ensemble_backward", [T((n, c)), *args, want], name, space, f"x{want:d}"))
+                rows.append(make_row("spectral_ensemble_backward", [T((n, c)), *args, want], name, space, f"x{want:d}"))
     for q, n, c, space, kind in _ENSEMBLES:
         args = [T((q, n, c)), T((q,), kind), space]
-        rows.append(_row("branch_ensemble", args, f"Q{q}-N{n}-C{c}", space, kind))
-        rows.append(_row("branch_ensemble_backward", [T((n, c)), *args], f"Q{q}-N{n}-C{c}", space, kind))
+        rows.append(make_row("branch_ensemble", args, f"Q{q}-N{n}-C{c}", space, kind))
+        rows.append(make_row("branch_ensemble_backward", [T((n, c)), *args], f"Q{q}-N{n}-C{c}", space, kind))
     for n, i, o, q, p, matrix, bias, act, out in _SPECTRAL_LINEAR:
         args = [T((n, i, q)), T((p, q), matrix), T((p, o, i), "weight"), T((p, o), "bias") if bias else None]
         args += [act, T((q, p), matrix), out]
         words = (f"N{n}-I{i}-O{o}-Q{q}to{p}", matrix, "b" if bias else "0", act, out)
-        rows.append(_row("spectral_linear", args, *words))
+        rows.append(make_row("spectral_linear", args, *words))
         if out in ("gelu", "silu"):  # their derivatives cannot be told from y
             continue
         y = T((n, o, q))
         for want in (True, False):
-            rows.append(_row("spectral_linear_backward", [y, args[0], y, *args[1:], want], *words, f"x{want:d}"))
-    for shape, dim, p, matrix in _PRODUCTS:
-        words = ("x".join(map(str, shape)), dim, f"to{p}", matrix)
-        rows.append(_row("mode_product", [T(shape), T((p, shape[dim]), matrix), dim], *words))
-    for n, q, p, i, o, image, kernel, matrix, bias, act, geometry in _CONVOLUTIONS:
-        sizes = (f"N{n}-Q{q}to{p}-I{i}-O{o}", *("x".join(map(str, pair)) for pair in (image, kernel, *geometry)))
-        layer = [T((p, o, i, *kernel), "filter"), T((p, o), "bias") if bias else None, act]
-        geometry = [list(pair) for pair in geometry]
-        words = (*sizes, matrix, "b" if bias else "0", act)
-        rows.append(_row("branch_conv2d", [T((n, p, i, *image)), *layer, *geometry], *words))
-        args = [T((n, q * i, *image)), T((p, q), matrix), *layer, T((q, p), matrix), *geometry]
-        rows.append(_row("spectral_conv2d", args, *words))
-    return rows
+            rows.append(make_row("spectral_linear_backward", [y, args[0], y, *args[1:], want], *words, f"x{want:d}"))
+    from convolution_samples import rows as convolutions  # here, because it is made of this file's parts
+
+    return [*rows, *convolutions()]
 
 
 RIGHT: list[Sample] = _rows()

@@ -12,8 +12,8 @@ from samples import T
 import spectral_ops
 from spectral_ops import transforms
 
-_KINDS = "float32, float64, bfloat16 or float16"
-_NAMES = "none, relu, gelu, silu, tanh, sigmoid"
+KINDS = "float32, float64, bfloat16 or float16"
+NAMES = "none, relu, gelu, silu, tanh, sigmoid"
 I64, F64, C64, HALF = torch.int64, torch.float64, torch.complex64, torch.bfloat16
 
 
@@ -46,8 +46,8 @@ def _dct(op: str) -> list[Wrong]:
         return Wrong(op, error, text, args)
 
     return [
-        row(TypeError, f"x must be {_KINDS}, got torch.int64", T((2, 8), dtype=I64), 2, -1, "ortho", False, False),
-        row(TypeError, f"x must be {_KINDS}, got torch.complex64", T((2, 8), dtype=C64), 2, -1, "ortho", False, False),
+        row(TypeError, f"x must be {KINDS}, got torch.int64", T((2, 8), dtype=I64), 2, -1, "ortho", False, False),
+        row(TypeError, f"x must be {KINDS}, got torch.complex64", T((2, 8), dtype=C64), 2, -1, "ortho", False, False),
         row(ValueError, "type must be one of (2, 3), got 5", x, 5, -1, "ortho", False, False),
         row(ValueError, "norm must be one of backward, ortho, forward, got 'both'", x, 2, -1, "both", False, False),
         row(ValueError, "dim must be in [-2, 1] for x with 2 dimensions, got 2", x, 2, 2, "ortho", False, False),
@@ -63,7 +63,7 @@ _BRANCHES = [
     ("to_branches", ValueError, "x must be (N, I, Q), got (3, 4)", T((3, 4)), T((4, 4))),
     ("to_branches", ValueError, "transform must be (Q', Q) with Q = 5 as in x, got (5, 4)", T((2, 3, 5)), T((5, 4))),
     ("to_branches", ValueError, "transform must be (Q', Q) with Q = 5 as in x, got (5,)", T((2, 3, 5)), T((5,))),
-    ("to_branches", TypeError, f"x must be {_KINDS}, got torch.int64", T((2, 3, 5), dtype=I64), T((5, 5), dtype=I64)),
+    ("to_branches", TypeError, f"x must be {KINDS}, got torch.int64", T((2, 3, 5), dtype=I64), T((5, 5), dtype=I64)),
     (
         "to_branches", TypeError, "transform must be torch.float32 as x, got torch.float64",
         T((2, 3, 5)), T((5, 5), dtype=F64),
@@ -75,7 +75,7 @@ _BRANCHES = [
         "from_branches", TypeError, "inverse must be torch.bfloat16 as y, got torch.float32",
         T((3, 2, 2), dtype=HALF), T((3, 3)),
     ),
-    ("from_branches", TypeError, f"y must be {_KINDS}, got torch.complex64", T((3, 2, 2), dtype=C64), T((3, 3))),
+    ("from_branches", TypeError, f"y must be {KINDS}, got torch.complex64", T((3, 2, 2), dtype=C64), T((3, 3))),
 ]  # fmt: skip
 _X, _W, _B = T((3, 5, 4)), T((3, 6, 4)), T((3, 6))
 _LINEAR = [
@@ -85,8 +85,8 @@ _LINEAR = [
     (ValueError, "weight must be (Q, O, I) with Q = 3 and I = 4 as in x, got (6, 4)", _X, T((6, 4)), _B, "none"),
     (ValueError, "bias must be (Q, O) with Q = 3 and O = 6 as in weight, got (3, 5)", _X, _W, T((3, 5)), "none"),
     (ValueError, "bias must be (Q, O) with Q = 3 and O = 6 as in weight, got (6,)", _X, _W, T((6,)), "none"),
-    (ValueError, f"activation must be one of {_NAMES}, got 'softplus'", _X, _W, _B, "softplus"),
-    (TypeError, f"x must be {_KINDS}, got torch.int64", T((3, 5, 4), dtype=I64), _W, _B, "none"),
+    (ValueError, f"activation must be one of {NAMES}, got 'softplus'", _X, _W, _B, "softplus"),
+    (TypeError, f"x must be {KINDS}, got torch.int64", T((3, 5, 4), dtype=I64), _W, _B, "none"),
     (TypeError, "bias must be torch.float32 as x, got torch.int64", _X, _W, T((3, 6), dtype=I64), "none"),
     (TypeError, "weight must be torch.float32 as x, got torch.float64", _X, T((3, 6, 4), dtype=F64), _B, "none"),
     (TypeError, "bias must be on cpu as x, got meta", _X, _W, T((3, 6), device="meta"), "none"),
@@ -113,8 +113,8 @@ _NETWORK = [
         ValueError, "biases[1] must be (Q', O) with Q' = 3 and O = 2 as in weights[1], got (3, 6)",
         _IN, _L, _WS, [None, _B], _AS,
     ),
-    (ValueError, f"activations[1] must be one of {_NAMES}, got 'ReLU'", _IN, _L, _WS, _BS, ["relu", "ReLU"]),
-    (TypeError, f"x must be {_KINDS}, got torch.int64", T((5, 4, 3), dtype=I64), _L, _WS, _BS, _AS),
+    (ValueError, f"activations[1] must be one of {NAMES}, got 'ReLU'", _IN, _L, _WS, _BS, ["relu", "ReLU"]),
+    (TypeError, f"x must be {KINDS}, got torch.int64", T((5, 4, 3), dtype=I64), _L, _WS, _BS, _AS),
     (
         TypeError, "weights[1] must be torch.float32 as x, got torch.float64",
         _IN, _L, [_W, T((3, 2, 6), dtype=F64)], _BS, _AS,
@@ -143,8 +143,8 @@ _SPECTRAL_LINEAR = [
         ValueError, "inverse must be (Q, Q') with Q = 3 as in x and Q' = 3 as in transform, got (2, 3)",
         _IN, _L, _W, _B, "none", T((2, 3)), "none",
     ),
-    (ValueError, f"activation must be one of {_NAMES}, got ''", _IN, _L, _W, _B, "", _L, "none"),
-    (ValueError, f"output_activation must be one of {_NAMES}, got 'elu'", _IN, _L, _W, _B, "none", _L, "elu"),
+    (ValueError, f"activation must be one of {NAMES}, got ''", _IN, _L, _W, _B, "", _L, "none"),
+    (ValueError, f"output_activation must be one of {NAMES}, got 'elu'", _IN, _L, _W, _B, "none", _L, "elu"),
     (
         TypeError, "inverse must be torch.float32 as x, got torch.float16",
         _IN, _L, _W, _B, "none", T((3, 3), dtype=torch.float16), "none",
@@ -159,7 +159,7 @@ _LINEAR_BACKWARD = [
         ValueError, "output_activation must be none, relu, tanh or sigmoid, whose derivatives y tells, got 'gelu'",
         _Y, _IN, _Y, _W, "gelu",
     ),
-    (ValueError, f"output_activation must be one of {_NAMES}, got 'elu'", _Y, _IN, _Y, _W, "elu"),
+    (ValueError, f"output_activation must be one of {NAMES}, got 'elu'", _Y, _IN, _Y, _W, "elu"),
     (
         ValueError, "weight must be (Q', O, I) with Q' = 3 as in transform and I = 4 as in x, got (3, 6, 3)",
         _Y, _IN, _Y, T((3, 6, 3)), "none",
@@ -174,59 +174,8 @@ _ENSEMBLE = [
     (ValueError, "weights must be (Q,) with Q = 3 as in logits, got (3, 1)", _Z, T((3, 1)), "logits"),
     (ValueError, _SPACES, _Z, T((3,)), "odds"),
     (TypeError, "weights must be torch.float32 as logits, got torch.float64", _Z, T((3,), dtype=F64), "logits"),
-    (TypeError, f"logits must be {_KINDS}, got torch.int64", T((3, 5, 2), dtype=I64), T((3,)), "logits"),
+    (TypeError, f"logits must be {KINDS}, got torch.int64", T((3, 5, 2), dtype=I64), T((3,)), "logits"),
 ]
-# branches: Q' = 3, C/Q = 4, O/Q = 6, images of 5 x 7, windows of 3 x 2
-_IMAGES, _KERNEL, _ONE, _NONE = T((2, 3, 4, 5, 7)), T((3, 6, 4, 3, 2)), [1, 1], [0, 0]
-_BRANCH_CONV = [
-    (ValueError, "x must be (N, Q', C/Q, H, W), got (3, 4, 5, 7)", T((3, 4, 5, 7)), _KERNEL, _B),
-    (
-        ValueError, "weight must be (Q', O/Q, C/Q, kh, kw) with Q' = 3 and C/Q = 4 as in x, got (3, 6, 5, 3, 2)",
-        _IMAGES, T((3, 6, 5, 3, 2)), _B,
-    ),
-    (TypeError, f"x must be {_KINDS}, got torch.int64", T((2, 3, 4, 5, 7), dtype=I64), _KERNEL, _B),
-]  # fmt: skip
-_CHANNELS = T((2, 12, 5, 7))
-_SPECTRAL_CONV = [
-    (ValueError, "x must be (N, C, H, W), got (2, 3, 4, 5, 7)", _IMAGES, _L, _KERNEL, _L),
-    (
-        ValueError, "transform must be (Q', Q) with Q a divisor of C = 13 as in x, got (3, 3)",
-        T((2, 13, 5, 7)), _L, _KERNEL, _L,
-    ),
-    (
-        ValueError, "weight must be (Q', O/Q, C/Q, kh, kw) with Q' = 3 as in transform and C/Q = 4 as in x, "
-        "got (3, 6, 3, 3, 2)", _CHANNELS, _L, T((3, 6, 3, 3, 2)), _L,
-    ),
-    (
-        ValueError, "inverse must be (Q, Q') with Q = 3 and Q' = 3 as in transform, got (2, 3)",
-        _CHANNELS, _L, _KERNEL, T((2, 3)),
-    ),
-    (TypeError, "inverse must be torch.float32 as x, got torch.float64", _CHANNELS, _L, _KERNEL, T((3, 3), dtype=F64)),
-]  # fmt: skip
-_CONV = [  # of both: what follows the images and the matrices
-    (
-        ValueError, "weight must be (Q', O/Q, C/Q, kh, kw), each at least 1, got (3, 0, 4, 3, 2)",
-        T((3, 0, 4, 3, 2)), None, "none",
-    ),
-    (ValueError, "bias must be (Q', O/Q) with Q' = 3 and O/Q = 6 as in weight, got (6,)", _KERNEL, T((6,)), "none"),
-    (ValueError, "stride must be two ints of at least 1, got [1, 0]", _KERNEL, _B, "none", [1, 0]),
-    (ValueError, "padding must be two ints of at least 0, got [-1, 0]", _KERNEL, _B, "none", _ONE, [-1, 0]),
-    (ValueError, "dilation must be two ints of at least 1, got [0, 1]", _KERNEL, _B, "none", _ONE, _NONE, [0, 1]),
-    (
-        ValueError, "x must be at least 9 x 2 pixels with its padding, as weight and dilation, got 7 x 7",
-        _KERNEL, _B, "none", _ONE, [1, 0], [4, 1],
-    ),
-    (ValueError, f"activation must be one of {_NAMES}, got 'elu'", _KERNEL, _B, "elu"),
-    (TypeError, "weight must be torch.float32 as x, got torch.float64", T((3, 6, 4, 3, 2), dtype=F64), _B, "none"),
-    (TypeError, "bias must be on cpu as x, got meta", _KERNEL, T((3, 6), device="meta"), "none"),
-]  # fmt: skip
-_PRODUCT = [
-    (ValueError, "dim must be in [-2, 1] for x with 2 dimensions, got 2", T((2, 3)), _L, 2),
-    (ValueError, "dim must be in [0, -1] for x with 0 dimensions, got 0", T(()), _L, 0),
-    (ValueError, "matrix must be (Q', Q) with Q = 2 as x along dim 0, got (3, 3)", T((2, 3)), _L, 0),
-    (TypeError, "matrix must be torch.float32 as x, got torch.float64", T((2, 3)), T((3, 3), dtype=F64), 1),
-]
-
 _LOSS = "spectral_mlp_cross_entropy"
 
 
@@ -278,14 +227,9 @@ def _wrong() -> list[Wrong]:
         (TypeError, "grad_y must be torch.float32 as logits, got torch.float64", T((5, 2), dtype=F64)),
     ]:
         rows.append(Wrong("branch_ensemble_backward", error, text, (wrong, _Z, T((3,)), "logits")))
-    rows += [Wrong("mode_product", error, text, tuple(args)) for error, text, *args in _PRODUCT]
-    rows += [Wrong("branch_conv2d", error, text, tuple(args)) for error, text, *args in _BRANCH_CONV]
-    for error, text, x, transform, weight, inverse in _SPECTRAL_CONV:
-        rows.append(Wrong("spectral_conv2d", error, text, (x, transform, weight, _B, "none", inverse)))
-    for error, text, weight, bias, act, *geometry in _CONV:
-        rows.append(Wrong("branch_conv2d", error, text, (_IMAGES, weight, bias, act, *geometry)))
-        rows.append(Wrong("spectral_conv2d", error, text, (_CHANNELS, _L, weight, bias, act, _L, *geometry)))
-    return rows
+    from wrong_convolutions import rows as convolutions  # here, because it is made of this file's parts
+
+    return [*rows, *convolutions()]
 
 
 WRONG: list[Wrong] = _wrong()
