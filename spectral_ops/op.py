@@ -148,7 +148,8 @@ def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None
 def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
     if row.native is None:
         rule.check(*args)
-        _pick(row, args, tensors)
+        if _forced.get() is not None:
+            _pick(row, args, tensors)  # raises, unless it is the reference
         return rule.reference(*args)
     out = rule.empty(*args)
     backend = _pick(row, args, tensors)

@@ -12,6 +12,7 @@ from samples import floating, make, map_tensors
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from wrong_algebra import WRONG_ALGEBRA
+from wrong_layers import WRONG_LAYERS
 from wrong_samples import WRONG, WRONG_CALLS, Wrong
 
 import spectral_ops
@@ -58,7 +59,7 @@ def test_explain_checks_too(row: Wrong) -> None:
 
 @pytest.mark.parametrize(
     ("function", "error", "text"),
-    [pytest.param(*row, id=row[2]) for row in (*WRONG_CALLS, *WRONG_ALGEBRA)],
+    [pytest.param(*row, id=row[2]) for row in (*WRONG_CALLS, *WRONG_ALGEBRA, *WRONG_LAYERS)],
 )
 def test_python_front(function, error, text) -> None:
     match = re.escape(text.removesuffix("...")) + ("" if text.endswith("...") else "$")
@@ -125,7 +126,13 @@ def test_every_message_has_a_row() -> None:
 def test_every_message_of_the_algebra_has_a_row() -> None:
     messages = _messages([_ROOT / name for name in ("algebra.py", "faces.py", "nn/structured.py")])
     assert len(messages) > 20, "the search for messages finds too little"
-    assert not _missing(messages, [text for _, _, text in WRONG_ALGEBRA])
+    assert not _missing(messages, [text for _, _, text in (*WRONG_ALGEBRA, *WRONG_LAYERS)])
+
+
+def test_every_message_of_the_convolutions_has_a_row() -> None:
+    messages = _messages([_ROOT / name for name in ("nn/conv.py", "nn/images.py", "compress/spectral.py")])
+    assert len(messages) > 20, "the search for messages finds too little"
+    assert not _missing(messages, [text for _, _, text in WRONG_LAYERS])
 
 
 def test_every_op_has_wrong_rows() -> None:

@@ -1,4 +1,4 @@
-"""Wrong arguments of the convolutions of branches, of the layers over them, and of `to_spectral`: each message."""
+"""Wrong arguments of the convolutions of branches and of the product along a dimension: a row for each message."""
 
 from __future__ import annotations
 

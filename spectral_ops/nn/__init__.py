@@ -1,11 +1,24 @@
 """Layers over `torch.ops.spectral.*`: drop-in modules whose branches are independent in the spectral domain.
 
 x is tube-last, (N, I, Q): N samples, I features, Q the length of the transformed dimension. A 28 x 28 image is one
-sample with I = 28 rows and Q = 28 columns.
+sample with I = 28 rows and Q = 28 columns. Convolutions take images, (N, C, H, W), whose channels are Q slices, and
+`BranchConv2d` images in branches, (N, Q', F, H, W).
 """
 
+from .conv import BranchConv2d, SpectralConv2d
 from .ensemble import BranchEnsemble
+from .images import FromBranches2d, SpectralPool, ToBranches2d
 from .linear import SpectralLinear, TNNLinear
 from .mlp import SpectralMLP
 
-__all__ = ["BranchEnsemble", "SpectralLinear", "SpectralMLP", "TNNLinear"]
+__all__ = [
+    "BranchConv2d",
+    "BranchEnsemble",
+    "FromBranches2d",
+    "SpectralConv2d",
+    "SpectralLinear",
+    "SpectralMLP",
+    "SpectralPool",
+    "TNNLinear",
+    "ToBranches2d",
+]

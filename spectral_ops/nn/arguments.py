@@ -23,6 +23,16 @@ def size(layer: str, name: str, value: int) -> int:
     return value
 
 
+def pair(layer: str, name: str, value: int | tuple[int, int], least: int = 1) -> tuple[int, int]:
+    """Rows and columns of `value`, one int for both or two: TypeError for anything else, ValueError below `least`."""
+    both = (value, value) if isinstance(value, int) else value
+    if not isinstance(both, tuple | list) or len(both) != 2 or not all(type(v) is int for v in both):
+        raise TypeError(f"{layer}: {name} must be an int or two, got {value!r}")
+    if min(both) < least:
+        raise ValueError(f"{layer}: {name} must be at least {least}, got {value}")
+    return both[0], both[1]
+
+
 def activation(layer: str, value: str) -> str:
     """`value` if it names an activation, else ValueError."""
     checks.activation(layer, "activation", value)

@@ -32,6 +32,18 @@ def blocks_of(dense: Tensor, matrix: Tensor, inverse: Tensor) -> Tensor:
     return torch.linalg.solve(gram, b.flatten(1)).view_as(b)
 
 
+def window_blocks_of(dense: Tensor, matrix: Tensor, inverse: Tensor) -> Tensor:
+    """w (Q, O/Q, C/Q, kh, kw) of the layer nearest to a convolution's dense (O, C, kh, kw), where slices stand slowest.
+
+    At each place of the window the same least squares as in `blocks_of`, with features q I + i.
+    """
+    q = matrix.shape[1]
+    groups = dense.unflatten(0, (q, -1)).unflatten(2, (q, -1))  # (Q, O/Q, Q, C/Q, kh, kw)
+    b = torch.einsum("pk,poqiyx,kq->koiyx", inverse, groups, matrix)
+    gram = (inverse.mT @ inverse) * (matrix @ matrix.mT)
+    return torch.linalg.solve(gram, b.flatten(1)).view_as(b)
+
+
 def low_rank(blocks: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """(Q', R, I) and (Q', O, R), whose product is the best approximation of rank R of each block; equal in size."""
     u, s, vh = torch.linalg.svd(blocks, full_matrices=False)
@@ -52,6 +64,16 @@ def block_sizes(op: str, linear: nn.Linear, branches: int) -> tuple[int, int]:
         if features % branches or not features:
             raise ValueError(f"{op}: branches must divide the {name} of linear, {features}, got {branches}")
     return linear.in_features // branches, linear.out_features // branches
+
+
+def check_conv(op: str, conv: nn.Conv2d) -> None:
+    """TypeError for anything but a torch.nn.Conv2d, ValueError for one that no layer of branches can be."""
+    if not isinstance(conv, nn.Conv2d):
+        raise TypeError(f"{op}: conv must be a torch.nn.Conv2d, got {type(conv).__name__}")
+    if conv.groups != 1:
+        raise ValueError(f"{op}: conv must have groups 1, got {conv.groups}")
+    if conv.padding_mode != "zeros":
+        raise ValueError(f"{op}: conv must have padding_mode 'zeros', got {conv.padding_mode!r}")
 
 
 def check_real(op: str, transform: Transform) -> None:

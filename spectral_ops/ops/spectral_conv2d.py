@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..autograd import want_grad
 from ..op import lower
 from . import checks
 from .activations import apply_, wide
@@ -13,7 +14,7 @@ from .branch_conv2d import Pair, convolve, layout_of
 from .mode_product import LONGEST_COLUMN
 
 # Measured on two cores with AVX-512, float32, 64 channels of 32 x 32, N = 32 (the sizes in DESIGN.md):
-GROUP = {torch.contiguous_format: 8, torch.channels_last: 4}  # branches are merged to at least so many channels
+NARROW, NARROW_IN_TRAINING = 4, 8  # branches are merged to at least so many channels; the second in NCHW only
 PASS = 24  # multiply-adds of a convolution that take as long as one value's way through a transform
 POINTWISE = 256  # C * C/Q up to which a 1 x 1 convolution is a faster transform of channels_last than the kernel
 
@@ -100,8 +101,10 @@ def reference(
         vector = None if b is None else (inv @ b).flatten()
         y = functional.conv2d(v, folded(t, w, inv), vector, list(stride), list(padding), list(dilation))
     else:
-        h = convolve(_along_channels(v, t), *_merged(w, b, GROUP[layout]), stride, padding, dilation)
-        y = _along_channels(apply_(activation, h).contiguous(memory_format=layout), inv)
+        training = layout is torch.contiguous_format and want_grad([v, w])
+        merged = _merged(w, b, NARROW_IN_TRAINING if training else NARROW)
+        h = convolve(along_channels(v, t), *merged, stride, padding, dilation)
+        y = along_channels(apply_(activation, h).contiguous(memory_format=layout), inv)
     return y.to(x.dtype).contiguous(memory_format=layout)
 
 
@@ -125,7 +128,7 @@ def _folds(x: Tensor, transform: Tensor, weight: Tensor, stride: Pair, padding: 
     return dense <= branches + PASS * (x.shape[1] * x.shape[2] * x.shape[3] + q * o * height * width)
 
 
-def _along_channels(x: Tensor, matrix: Tensor) -> Tensor:
+def along_channels(x: Tensor, matrix: Tensor) -> Tensor:
     """The matrix (P, Q) along the channel groups of x (N, Q I, H, W), in the memory order that x has."""
     (n, c, h, w), (p, q) = x.shape, matrix.shape
     i = c // q
@@ -160,6 +163,6 @@ def autocast(args: list, dtype: torch.dtype) -> Tensor:
     x, transform, weight, bias, activation, inverse, *geometry = args
     ops, single = torch.ops.spectral, torch.float32
     x, transform, inverse = (lower(t, single) for t in (x, transform, inverse))
-    h = lower(_along_channels(x, transform), dtype).unflatten(1, (weight.shape[0], weight.shape[2]))
+    h = lower(along_channels(x, transform), dtype).unflatten(1, (weight.shape[0], weight.shape[2]))
     h = ops.branch_conv2d(h, lower(weight, dtype), lower(bias, dtype), activation, *geometry)
-    return _along_channels(lower(h, single).flatten(1, 2), inverse).contiguous(memory_format=layout_of(x))
+    return along_channels(lower(h, single).flatten(1, 2), inverse).contiguous(memory_format=layout_of(x))
