@@ -204,6 +204,8 @@ def _ensemble_backward(
 FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "dct": _dct,
     "dct_adjoint": _dct,
+    "dst": _dct,
+    "dst_adjoint": _dct,
     "to_branches": _to_branches,
     "from_branches": _from_branches,
     "branch_linear": _branch_linear,

@@ -165,6 +165,8 @@ def _outputs(device: str) -> torch.Tensor:
 _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "dct": lambda d: _data(d)[:1],
     "dct_adjoint": lambda d: _data(d)[:1],
+    "dst": lambda d: _data(d)[:1],
+    "dst_adjoint": lambda d: _data(d)[:1],
     "to_branches": _data,
     "from_branches": lambda d: (_branches(d, _I), _data(d)[1]),
     "branch_linear": lambda d: (_branches(d, _I), *_layer(d)),

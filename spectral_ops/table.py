@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 _NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
 _NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations"
-_DCT = "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
+_TRIGONOMETRIC = (
+    "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
+)
+_NATIVE_TRIGONOMETRIC = "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()"
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,10 @@ class Row:
 
 
 _ROWS = (
-    Row("dct", _DCT, "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()", autocast="float32"),
-    Row("dct_adjoint", _DCT, "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()", autocast="float32"),
+    Row("dct", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
+    Row("dct_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
+    Row("dst", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
+    Row("dst_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
     Row(
         "to_branches",
         "(Tensor x, Tensor transform) -> Tensor",

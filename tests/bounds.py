@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spectral_ops.ops import activations as activation_rules
-from spectral_ops.ops import dct as dct_rule
+from spectral_ops.ops import trigonometric
 from spectral_ops.table import TABLE
 
 HALF = (torch.bfloat16, torch.float16)
@@ -147,18 +147,18 @@ def _most(t: Tensor) -> Tensor:
 
 
 # ---- one function an op: (arithmetic, args) -> the values of its results, lists flattened --------------------------
-def _dct(m: Arithmetic, args: list[Any], adjoint: bool = False) -> list[Value]:
+def _dct(m: Arithmetic, args: list[Any], adjoint: bool = False, sine: bool = False) -> list[Value]:
     x, type, dim, norm, inverse, orthogonalize = args
     n = x.v.shape[dim]
-    f = dct_rule.factors(n, type, norm, inverse, orthogonalize, adjoint)
-    exact = dct_rule.matrix(n, f, torch.float64, torch.device("cpu"))
+    f = trigonometric.factors(n, type, norm, inverse, orthogonalize, adjoint, sine)
+    exact = trigonometric.matrix(n, f, torch.float64, torch.device("cpu"))
     # the table is rounded once; an FFT (long lengths) spreads its error over the whole column
     matrix = Value(exact, m.eps * exact.abs())
     order = list(range(x.v.dim()))
     order[dim], order[-1] = order[-1], order[dim]
     v = x.permute(*order)
     y = m.matmul(v, matrix.mT)
-    if n > dct_rule.LONGEST_MATRIX:
+    if n > trigonometric.LONGEST_MATRIX:
         whole = v.v.norm(dim=-1, keepdim=True) * exact.norm(dim=-1).amax()
         y.e = y.e + 8 * m.eps * (1 + torch.tensor(float(n)).log2()) * whole
     return [y.permute(*order)]
@@ -232,6 +232,8 @@ def _spectral_ensemble_backward(m: Arithmetic, args: list[Any]) -> list[Value]:
 _OPS = {
     "dct": _dct,
     "dct_adjoint": lambda m, args: _dct(m, args, adjoint=True),
+    "dst": lambda m, args: _dct(m, args, sine=True),
+    "dst_adjoint": lambda m, args: _dct(m, args, adjoint=True, sine=True),
     "to_branches": lambda m, args: [m.tube(*args)],
     "from_branches": lambda m, args: [m.matmul(args[0].permute(1, 2, 0), args[1].mT)],
     "branch_linear": lambda m, args: [m.layer(*args)[1]],

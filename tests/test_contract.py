@@ -22,12 +22,13 @@ from spectral_ops.table import TABLE
 
 PACKAGE = Path(spectral_ops.__file__).parent
 ROOT = PACKAGE.parent
-SHARED = {"dct_adjoint"}  # the kernel of dct with another matrix
+SHARED = {"dct_adjoint", "dst", "dst_adjoint"}  # the kernel of dct with another matrix
 every_op = pytest.mark.parametrize("name", TABLE)
 NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
 DCT = '(Tensor x, int type=2, int dim=-1, str norm="backward", bool inverse=False, bool orthogonalize=False) -> Tensor'
 PUBLIC = {
     "dct": DCT,
+    "dst": DCT,
     "to_branches": "(Tensor x, Tensor transform) -> Tensor",
     "from_branches": "(Tensor y, Tensor inverse) -> Tensor",
     "branch_linear": '(Tensor x, Tensor weight, Tensor? bias=None, str activation="none") -> Tensor',
@@ -83,7 +84,7 @@ def test_a_row_has_docs(name: str) -> None:
 
 def test_every_file_of_ops_is_an_op() -> None:
     files = {path.stem for path in (PACKAGE / "ops").glob("*.py")}
-    assert files == TABLE.keys() | {"__init__", "activations", "checks"}
+    assert files == TABLE.keys() | {"__init__", "activations", "checks", "trigonometric"}
 
 
 @pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="an installed package has no csrc")

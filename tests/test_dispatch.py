@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import spectral_ops
 from spectral_ops import native, op, transforms
 from spectral_ops.autograd import flatten
-from spectral_ops.ops import branch_linear, branch_mlp_backward, dct
+from spectral_ops.ops import branch_linear, branch_mlp_backward, trigonometric
 from spectral_ops.table import TABLE
 
 ops = torch.ops.spectral
@@ -270,7 +270,10 @@ def test_meta_tensors_beyond_two_to_the_31(name: str, args: list, shape: tuple) 
 
 
 # ---- autocast, no_grad, inference ----------------------------------------------------------------------------------
-STAY = {"dct", "dct_adjoint", "to_branches", "from_branches", "branch_ensemble", "branch_ensemble_backward"}
+STAY = {
+    "dct", "dct_adjoint", "dst", "dst_adjoint", "to_branches", "from_branches",
+    "branch_ensemble", "branch_ensemble_backward",
+}  # fmt: skip
 LOWER = {"branch_linear": torch.bfloat16, "spectral_mlp": torch.bfloat16, "spectral_ensemble": torch.bfloat16}
 
 
@@ -347,7 +350,7 @@ def test_tables_made_while_inferring_or_tracing_serve_training_too(backend: str)
     """The cached matrices may be neither inference tensors nor fake ones."""
     x = torch.randn(3, 28)
     for context in (torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True)):
-        dct._matrix.cache_clear()
+        trigonometric._matrix.cache_clear()
         transform = transforms.DCT(28)
         with context:
             spectral_ops.dct(x.clone() if not isinstance(context, FakeTensorMode) else torch.empty(3, 28))

@@ -114,6 +114,10 @@ def test_every_tube_length(length: int, kind: str, level: str) -> None:
     if kind != "random":
         calls += [(op, [T((3, length)), int(kind[3]), 1, "ortho", False, True]) for op in ("dct", "dct_adjoint")]
         calls += [("dct", [T((3, length, 5)), int(kind[3]), 1, "backward", True, False])]
+        calls += [("dst", [T((3, length)), int(kind[3]), 1, "ortho", False, True])]
+    else:
+        calls += [(op, [T((3, length)), 4, 1, "ortho", False, True]) for op in ("dct", "dst")]
+        calls += [(op, [T((3, length + 1)), 1, 1, "ortho", False, True]) for op in ("dct", "dst") if length < 64]
     for op, args in calls:
         made = make(args)
         for r, limit in zip(call(op, made), bounds.bounded(op, made, torch.float32), strict=True):

@@ -39,6 +39,12 @@ def real(op: str, **tensors: Tensor | Sequence[Tensor | None] | None) -> None:
                 raise TypeError(f"{op}: {label} must be on {device} as {first}, got {t.device}")
 
 
+def dimension(op: str, x: Tensor, dim: int) -> None:
+    """ValueError unless x has a dimension `dim`."""
+    if x.dim() == 0 or not -x.dim() <= dim < x.dim():
+        raise ValueError(f"{op}: dim must be in [{-x.dim()}, {x.dim() - 1}] for x with {x.dim()} dimensions, got {dim}")
+
+
 def activation(op: str, name: str, value: str) -> None:
     """ValueError unless `value` is the name of an activation for real branches."""
     if value not in ACTIVATIONS:
