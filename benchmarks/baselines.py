@@ -147,6 +147,14 @@ def dst_matrix(n: int, type: int, dtype: torch.dtype) -> Tensor:
     return m.to(dtype).contiguous()
 
 
+def hadamard_matrix(n: int, dtype: torch.dtype) -> Tensor:
+    """The (n, n) Walsh-Hadamard matrix in natural order, divided by n^1/2."""
+    m = torch.ones(1, 1, dtype=torch.float64)
+    while len(m) < n:
+        m = torch.cat([torch.cat([m, m], 1), torch.cat([m, -m], 1)])
+    return (m * n**-0.5).to(dtype)
+
+
 def along(matrix: Tensor, dim: int) -> Callable[[Tensor], Tensor]:
     """x -> matrix @ x along `dim`, without moving the dimension: a GEMM, or one batched over the outer dimensions."""
 

@@ -40,6 +40,12 @@ _ROWS = (
     Row("dst", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
     Row("dst_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
     Row(
+        "hadamard",
+        "(Tensor x, int dim=-1, bool normalized=True) -> Tensor",
+        "(Tensor x, int dim, bool normalized, Tensor(a!) out) -> ()",
+        autocast="float32",
+    ),
+    Row(
         "to_branches",
         "(Tensor x, Tensor transform) -> Tensor",
         "(Tensor x, Tensor transform, Tensor(a!) out) -> ()",

@@ -164,6 +164,19 @@ def _dct(m: Arithmetic, args: list[Any], adjoint: bool = False, sine: bool = Fal
     return [y.permute(*order)]
 
 
+def _hadamard(m: Arithmetic, args: list[Any]) -> list[Value]:
+    """log2(n) additions round one after the other, and the factor once more."""
+    x, dim, normalized = args
+    n = x.v.shape[dim]
+    scale = n**-0.5 if normalized else 1.0
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while len(matrix) < n:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    y = (x.v.movedim(dim, -1) @ matrix).movedim(-1, dim) * scale
+    rounding = m.eps * n.bit_length() * x.v.abs().sum(dim, keepdim=True) * scale
+    return [Value(y, rounding.expand_as(y))]
+
+
 def _spectral_linear(m: Arithmetic, args: list[Any]) -> list[Value]:
     x, transform, weight, bias, activation, inverse, output_activation = args
     _, h = m.layer(m.tube(x, transform), weight, bias, activation)
@@ -234,6 +247,7 @@ _OPS = {
     "dct_adjoint": lambda m, args: _dct(m, args, adjoint=True),
     "dst": lambda m, args: _dct(m, args, sine=True),
     "dst_adjoint": lambda m, args: _dct(m, args, adjoint=True, sine=True),
+    "hadamard": _hadamard,
     "to_branches": lambda m, args: [m.tube(*args)],
     "from_branches": lambda m, args: [m.matmul(args[0].permute(1, 2, 0), args[1].mT)],
     "branch_linear": lambda m, args: [m.layer(*args)[1]],

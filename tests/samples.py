@@ -191,6 +191,24 @@ _DST = [
     ((2, 257), -1, 3, "forward", True, True),
     ((2, 262), -1, 4, "backward", False, False),
 ]
+# ---- hadamard: shape, dim, normalized ------------------------------------------------------------------------------
+_HADAMARD = [
+    ((64, 28, 32), -1, True),
+    ((3, 1), -1, True),
+    ((5, 2), -1, False),
+    ((4, 7), 0, True),
+    ((7, 4), 1, False),
+    ((2, 8, 3), 1, True),
+    ((33, 16), -1, True),
+    ((3, 16, 33), -2, False),
+    ((5, 64), -1, True),
+    ((128, 5), 0, True),
+    ((2, 256), -1, True),
+    ((1, 1024, 2), 1, False),
+    ((16,), 0, True),
+    ((0, 8), -1, True),
+    ((8, 0), 0, True),
+]
 # ---- to_branches, from_branches: N, I, Q, Q', matrix ---------------------------------------------------------------
 _BRANCHES = [
     (64, 28, 28, 28, "dct2"),
@@ -308,6 +326,9 @@ def _rows() -> list[Sample]:
             for op in (base, f"{base}_adjoint"):
                 words = ("x".join(map(str, shape)), dim, type, norm, "inverse" * inverse, "head" * orthogonalize)
                 rows.append(_row(op, [T(shape), type, dim, norm, inverse, orthogonalize], *words))
+    for shape, dim, normalized in _HADAMARD:
+        args = [T(shape), dim, normalized]
+        rows.append(_row("hadamard", args, "x".join(map(str, shape)), dim, "normalized" * normalized))
     for n, i, q, p, matrix in _BRANCHES:
         words = (f"N{n}-I{i}-Q{q}to{p}", matrix)
         rows.append(_row("to_branches", [T((n, i, q)), T((p, q), matrix)], *words))

@@ -29,6 +29,7 @@ DCT = '(Tensor x, int type=2, int dim=-1, str norm="backward", bool inverse=Fals
 PUBLIC = {
     "dct": DCT,
     "dst": DCT,
+    "hadamard": "(Tensor x, int dim=-1, bool normalized=True) -> Tensor",
     "to_branches": "(Tensor x, Tensor transform) -> Tensor",
     "from_branches": "(Tensor y, Tensor inverse) -> Tensor",
     "branch_linear": '(Tensor x, Tensor weight, Tensor? bias=None, str activation="none") -> Tensor',

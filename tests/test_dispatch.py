@@ -271,7 +271,7 @@ def test_meta_tensors_beyond_two_to_the_31(name: str, args: list, shape: tuple) 
 
 # ---- autocast, no_grad, inference ----------------------------------------------------------------------------------
 STAY = {
-    "dct", "dct_adjoint", "dst", "dst_adjoint", "to_branches", "from_branches",
+    "dct", "dct_adjoint", "dst", "dst_adjoint", "hadamard", "to_branches", "from_branches",
     "branch_ensemble", "branch_ensemble_backward",
 }  # fmt: skip
 LOWER = {"branch_linear": torch.bfloat16, "spectral_mlp": torch.bfloat16, "spectral_ensemble": torch.bfloat16}

@@ -65,6 +65,13 @@ def _first_type(op: str) -> Wrong:
     return Wrong(op, ValueError, text, (T((1, 4)), 1, 0, "ortho", False, False))
 
 
+_HADAMARD = [
+    (TypeError, f"x must be {_KINDS}, got torch.int64", T((2, 8), dtype=I64)),
+    (TypeError, f"x must be {_KINDS}, got torch.complex64", T((2, 8), dtype=C64)),
+    (ValueError, "dim must be in [-2, 1] for x with 2 dimensions, got 2", T((2, 8)), 2),
+    (ValueError, "x must have a power of two as its length along dim -1, got 6", T((2, 6))),
+    (ValueError, "x must have a power of two as its length along dim 0, got 0", T((0, 8)), 0, False),
+]
 _BRANCHES = [
     ("to_branches", ValueError, "x must be (N, I, Q), got (3, 4)", T((3, 4)), T((4, 4))),
     ("to_branches", ValueError, "transform must be (Q', Q) with Q = 5 as in x, got (5, 4)", T((2, 3, 5)), T((5, 4))),
@@ -189,6 +196,7 @@ _LOSS = "spectral_mlp_cross_entropy"
 def _wrong() -> list[Wrong]:
     rows = [row for op in ("dct", "dct_adjoint", "dst", "dst_adjoint") for row in _dct(op)]
     rows += [_first_type("dct"), _first_type("dct_adjoint")]
+    rows += [Wrong("hadamard", error, text, tuple(args)) for error, text, *args in _HADAMARD]
     rows += [Wrong(op, error, text, tuple(args)) for op, error, text, *args in _BRANCHES]
     rows += [Wrong("branch_linear", error, text, tuple(args)) for error, text, *args in _LINEAR]
     rows += [Wrong("spectral_linear", error, text, tuple(args)) for error, text, *args in _SPECTRAL_LINEAR]

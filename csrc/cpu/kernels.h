@@ -83,6 +83,14 @@ template <class T> struct Tubes {
   const TubeMatrix<T>* matrix;
 };
 
+// The Walsh-Hadamard transform of x (outer, n, inner) along n, a power of two; y may be x.
+template <class T> struct Butterflies {
+  int64_t outer, n, inner;
+  const T* x;
+  T* y;
+  T scale;
+};
+
 template <class T> struct Ensemble {
   int64_t branches, samples, classes;
   const T *logits, *weights;
@@ -104,6 +112,8 @@ template <class T> struct Kernels {
   void (*tubes)(const Tubes<T>&, int64_t begin, int64_t end);
   void (*ensemble)(const Ensemble<T>&, int64_t begin, int64_t end);
   void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);
+  int64_t (*hadamard_items)(const Butterflies<T>&);
+  void (*hadamard)(const Butterflies<T>&, int64_t begin, int64_t end);
 };
 
 // The kernels of the level in use.
