@@ -13,7 +13,10 @@ _NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations"
 _TRIGONOMETRIC = (
     "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
 )
-_NATIVE_TRIGONOMETRIC = "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()"
+_NATIVE_TRIGONOMETRIC = (
+    "(Tensor x, Tensor table, int type, bool sine, int circle, float scale, float first_in, float last_in, "
+    "float first_out, float last_out, int dim, Tensor(a!) out) -> ()"
+)
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,16 @@ def test_a_backend_that_is_missing_raises_its_reason(name: str) -> None:
 # ---- reasons -------------------------------------------------------------------------------------------------------
 LIMITS = [
     (
-        "dct", [T((2, 65)), 2, -1, "ortho", False, True],
-        "n = 65 is past 64, where an FFT does less work than the codelet",
+        "dct", [T((7, 65)), 2, -1, "ortho", False, True],
+        "7 tubes side by side fill too few lanes, which takes 8",
+    ),
+    (
+        "dct", [T((9, 65)), 4, -1, "ortho", False, True],
+        "the long kernel folds type 4 into n / 2 values, and n = 65 is odd",
+    ),
+    (
+        "dst", [T((8, 32771)), 2, -1, "backward", False, False],
+        "n = 32771 takes a Fourier transform past the 32768 values whose tile fits the cache",
     ),
     (
         "branch_linear", [T((1, 2, 129)), T((1, 4, 129)), None, "none"],
@@ -143,7 +151,7 @@ LIMITS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "args", "reason"), LIMITS, ids=[row[0] for row in LIMITS])
+@pytest.mark.parametrize(("name", "args", "reason"), LIMITS, ids=[f"{row[0]}-{i}" for i, row in enumerate(LIMITS)])
 def test_limits(name: str, args: list, reason: str) -> None:
     """The next size takes the reference, says why, and is right."""
     made = make(args)

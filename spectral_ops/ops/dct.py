@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import trigonometric
+from . import fourier, trigonometric
 from .trigonometric import factors, matrix
-
-LONGEST_CODELET = 64  # the C++ kernel keeps a whole column of the transform in registers and L1 up to here
 
 
 def check(
@@ -69,9 +67,7 @@ def reference(
 
 
 def cpp_why_not(x: Tensor, type: int, dim: int, *_: Any) -> str | None:
-    if x.shape[dim] <= LONGEST_CODELET:
-        return None
-    return f"n = {x.shape[dim]} is past {LONGEST_CODELET}, where an FFT does less work than the codelet"
+    return fourier.why_not(x, type, dim, sine=False)
 
 
 def cpp(args: list[Any], out: Tensor) -> None:
@@ -79,10 +75,20 @@ def cpp(args: list[Any], out: Tensor) -> None:
 
 
 def native(args: list[Any], out: Tensor, adjoint: bool, sine: bool = False) -> None:
-    """Hand x, seen as (outer, n, inner), and the matrix to the C++ kernel."""
+    """Hand x, seen as (outer, n, inner), to the C++ kernel: with the matrix, or with the tables of the FFT."""
     x, type, dim, norm, inverse, orthogonalize = args
-    f = factors(x.shape[dim], type, norm, inverse, orthogonalize, adjoint, sine)
-    torch.ops.spectral_native.dct(x, matrix(x.shape[dim], f, x.dtype, x.device), dim % x.dim(), out)
+    n = x.shape[dim]
+    f = factors(n, type, norm, inverse, orthogonalize, adjoint, sine)
+    entry, at = torch.ops.spectral_native.dct, dim % x.dim()
+    if n <= fourier.LONGEST_CODELET:
+        entry(x, matrix(n, f, x.dtype, x.device), 0, sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0, at, out)
+        return
+    head = trigonometric.heads(n, f)
+    first, last = 0 in head, n - 1 in head
+    weights = [f.head_in if first else 1.0, f.head_in if last else 1.0]
+    weights += [f.head_out if first else 1.0, f.head_out if last else 1.0]
+    table, circle = fourier.table(n, f.type, sine, x.dtype), fourier.circle(fourier.length(n, f.type, sine))
+    entry(x, table, f.type, sine, circle, f.scale, *weights, at, out)
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import dct, trigonometric
-from .dct import cpp_why_not
+from . import dct, fourier, trigonometric
 
 __all__ = ["backward", "check", "cpp", "cpp_why_not", "empty", "reference"]
 
@@ -66,6 +65,10 @@ def reference(
     """
     f = trigonometric.factors(x.shape[dim], type, norm, inverse, orthogonalize, adjoint=False, sine=True)
     return trigonometric.transform(x, dim, f)
+
+
+def cpp_why_not(x: Tensor, type: int, dim: int, *_: Any) -> str | None:
+    return fourier.why_not(x, type, dim, sine=True)
 
 
 def cpp(args: list[Any], out: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import dct, trigonometric
-from .dct import cpp_why_not
+from .dst import cpp_why_not
 
 __all__ = ["backward", "check", "cpp", "cpp_why_not", "empty", "reference"]
 
