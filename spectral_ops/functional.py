@@ -173,7 +173,7 @@ def _along(
     orthogonalize: bool | None,
 ) -> Tensor:
     """The transform along one dimension."""
-    x = _number(name, x)
+    x = checks.number(name, x)
     if n is not None:
         checks.dimension(name, x, dim)
         x = _resize(name, "n", x, n, dim)
@@ -190,7 +190,7 @@ def _over(
     orthogonalize: bool | None,
 ) -> Tensor:
     """The transform along each of several dimensions."""
-    x = _number(name, x)
+    x = checks.number(name, x)
     lengths = [s] if isinstance(s, int) else s
     if dim is None:
         if lengths is not None and len(lengths) > x.dim():
@@ -226,13 +226,6 @@ def _apply(
     for d in dims:
         x = op(x, type, d, norm, name.startswith("i"), orthogonalize)
     return x
-
-
-def _number(name: str, x: Tensor) -> Tensor:
-    """x as floating point or complex numbers."""
-    if x.dtype == torch.bool:
-        raise TypeError(f"{name}: x must be a number, got {x.dtype}")
-    return x if x.is_floating_point() or x.is_complex() else x.to(torch.get_default_dtype())
 
 
 def _resize(name: str, argument: str, x: Tensor, n: int, dim: int) -> Tensor:

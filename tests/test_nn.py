@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from spectral_ops import ensemble
 from spectral_ops.nn import BranchEnsemble, SpectralLinear, SpectralMLP, TNNLinear
-from spectral_ops.transforms import DCT, Identity, Matrix
+from spectral_ops.transforms import DCT, DST, Identity, Matrix
 
 ACTIVATIONS = {
     "none": lambda z: z,
@@ -46,7 +46,8 @@ def matrix(seed: int = 1) -> Tensor:
 
 
 def transforms() -> list:
-    return [None, DCT(Q, 3), DCT(Q, norm="backward"), Identity(Q), Matrix(matrix()), Matrix(matrix(), learned=True)]
+    fixed = [DCT(Q, 3), DCT(Q, norm="backward"), DCT(Q, 1), DST(Q, 4), Identity(Q), Matrix(matrix())]
+    return [None, *fixed, Matrix(matrix(), learned=True)]
 
 
 def weight_of(layer: SpectralLinear | TNNLinear) -> Tensor:

@@ -19,8 +19,8 @@ import spectral_ops
 EPS = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.complex64: 2.0**-23, torch.complex128: 2.0**-52}
 DTYPES = [*EPS, torch.bfloat16, torch.float16, torch.int64, torch.int16, torch.uint8]
 _checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
-quick = settings(max_examples=140, deadline=None, derandomize=True, suppress_health_check=_checks)
-thorough = settings(max_examples=3000, deadline=None, suppress_health_check=_checks)
+quick = settings(max_examples=140, deadline=None, derandomize=True, database=None, suppress_health_check=_checks)
+thorough = settings(max_examples=3000, deadline=None, database=None, suppress_health_check=_checks)
 
 
 def data(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:

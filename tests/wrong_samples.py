@@ -304,6 +304,37 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: transforms.DCT(4, type=0), ValueError, "DCT: type must be one of (1, 2, 3, 4), got 0"),
     (lambda: transforms.DCT(4, norm="max"), ValueError, "DCT: norm must be one of backward, ortho, forward, got 'max'"),
     (lambda: transforms.Identity(0), ValueError, "Identity: length must be at least 1, got 0"),
+    (lambda: transforms.DCT(1, type=1), ValueError, "DCT: x must have length at least 2 along dim -1 for type 1..."),
+    (lambda: transforms.DST(0), ValueError, "DST: length must be at least 1, got 0"),
+    (lambda: transforms.DST(4, 7), ValueError, "DST: type must be one of (1, 2, 3, 4), got 7"),
+    (lambda: transforms.DFT(0), ValueError, "DFT: length must be at least 1, got 0"),
+    (lambda: transforms.DFT(4, norm=None), ValueError, "DFT: norm must be one of backward, ortho, forward, got None"),
+    (
+        lambda: transforms.DFT(4, real=True).fast(torch.ones(4, dtype=C64)), TypeError,
+        "DFT.fast: x must be real as real=True promises, got torch.complex64",
+    ),
+    (lambda: transforms.DFT(4)(torch.ones(2, 4)), ValueError, "DFT: x must be (N, I, Q), got (2, 4)"),
+    (lambda: transforms.Hadamard(0), ValueError, "Hadamard: length must be at least 1, got 0"),
+    (lambda: transforms.Hadamard(6), ValueError, "Hadamard: length must be a power of two, got 6"),
+    (lambda: transforms.Haar(12), ValueError, "Haar: length must be a power of two, got 12"),
+    (lambda: transforms.DCT(4).fast(torch.ones(3)), ValueError, "DCT.fast: x must have length 4 along dim -1, got 3"),
+    (
+        lambda: transforms.DFT(4, real=True).fast_inverse(torch.ones(4)), ValueError,
+        "DFT.fast_inverse: x must have length 3 along dim -1, got 4",
+    ),
+    (
+        lambda: transforms.Haar(4).fast(torch.ones(4), 1), ValueError,
+        "Haar.fast: dim must be in [-1, 0] for x with 1 dimensions, got 1",
+    ),
+    (lambda: transforms.Haar(4).fast(torch.ones(4).bool()), TypeError, "Haar.fast: x must be a number, got torch.bool"),
+    (
+        lambda: spectral_ops.nn.SpectralLinear(2, 3, 4, transforms.DFT(4)), TypeError,
+        "SpectralLinear: transform must be real (complex branches are not built yet), got DFT(4, real=False...",
+    ),
+    (
+        lambda: spectral_ops.nn.SpectralMLP([2, 3], 4, transform=transforms.DFT(4, real=True)), TypeError,
+        "SpectralMLP: transform must be real (complex branches are not built yet), got DFT(4, real=True...",
+    ),
     (
         lambda: transforms.Matrix(torch.eye(3, dtype=torch.int64)), TypeError,
         "Matrix: matrix must be a real floating point tensor, got torch.int64",

@@ -45,6 +45,13 @@ def dimension(op: str, x: Tensor, dim: int) -> None:
         raise ValueError(f"{op}: dim must be in [{-x.dim()}, {x.dim() - 1}] for x with {x.dim()} dimensions, got {dim}")
 
 
+def number(op: str, x: Tensor) -> Tensor:
+    """x, integers as the default dtype; TypeError for bool."""
+    if x.dtype == torch.bool:
+        raise TypeError(f"{op}: x must be a number, got {x.dtype}")
+    return x if x.is_floating_point() or x.is_complex() else x.to(torch.get_default_dtype())
+
+
 def activation(op: str, name: str, value: str) -> None:
     """ValueError unless `value` is the name of an activation for real branches."""
     if value not in ACTIVATIONS:
