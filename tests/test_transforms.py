@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+import runpy
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import scipy.fft
@@ -14,7 +17,9 @@ from torch import Tensor
 from torch.nn.utils import parametrizations
 
 import spectral_ops
+from spectral_ops import cli
 from spectral_ops.nn import SpectralLinear, SpectralMLP, TNNLinear
+from spectral_ops.recipes import bases
 from spectral_ops.transforms import DCT, DFT, DST, Haar, Hadamard, Identity, Matrix, Transform
 
 D = torch.float64
@@ -286,6 +291,35 @@ def test_complex_transforms_are_refused_by_layers() -> None:
     for layer in (SpectralLinear, TNNLinear):
         with pytest.raises(TypeError, match="transform must be real"):
             layer(3, 2, 8, transform=DFT(8))
+
+
+# ---- spectral plot transforms --------------------------------------------------------------------------------------
+def test_the_picture_of_the_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """`python -m spectral_ops plot transforms` writes a picture that has every colour of the scale in it."""
+    image = pytest.importorskip("matplotlib.image")
+    out = tmp_path / "bases.png"
+    monkeypatch.setattr(sys, "argv", ["spectral", "plot", "transforms", "--out", str(out)])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_module("spectral_ops", run_name="__main__")
+    assert exit.value.code == 0 and capsys.readouterr().out == f"{out}\n"
+    pixels = image.imread(out)[..., :3].reshape(-1, 3)
+    assert len(pixels) > 1_000_000
+    dark_red, dark_blue = (pixels - torch.tensor(c).numpy() for c in ([0.40, 0.0, 0.12], [0.02, 0.19, 0.38]))
+    for difference in (dark_red, dark_blue):
+        assert ((abs(difference) < 0.02).all(-1)).mean() > 0.01
+    with pytest.raises(SystemExit, match=r"^spectral: .*Format 'xyz' is not supported"):
+        cli.main(["plot", "transforms", "--out", str(tmp_path / "bases.xyz")])
+
+
+def test_the_pictures_are_the_matrices() -> None:
+    for length, power in ((8, 8), (28, 32)):
+        rows = dict(picture for row in bases.pictures(length) for picture in row)
+        assert len(rows) == 14
+        equal(rows["DCT-III"], DCT(length, 3).matrix, 0)
+        equal(rows["DFT, imaginary part"], DFT(length).matrix.imag, 0)
+        for title, matrix in rows.items():
+            if "DFT" not in title:
+                equal(matrix @ matrix.mT, torch.eye(power if title[:2] == "Ha" else length, dtype=D))
 
 
 def test_names() -> None:
