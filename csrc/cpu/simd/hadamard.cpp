@@ -41,62 +41,63 @@ template <class T, int R> SPECTRAL_INLINE void butterflies(Vec<T>* v) {
       }
 }
 
-// Where rows of vectors are read or written: row i at p + i * step, `count` lanes of it.
+// Where rows are read or written: row i at p + i * step.
 template <class T> struct Rows {
   T* p;
   int64_t step;
 };
 
-// The stages at distances h, 2h, ... R h / 2 of n rows, and before them, where rows lie in the tube, those inside a
-// vector.
+// The stages at distances h, 2h, ... R h / 2 of n rows of `width` values, and before them, where a row lies in the tube
+// itself, those inside a vector.
 template <class T, int R, bool inside>
-void stages(Rows<const T> from, Rows<T> to, int64_t n, int64_t h, int64_t count, T scale) {
+void stages(Rows<const T> from, Rows<T> to, int64_t n, int64_t h, int64_t width, T scale) {
+  constexpr int lanes = kLanes<T>;
   const Vec<T> factor = broadcast(scale);
   for (int64_t block = 0; block < n; block += R * h)
-    for (int64_t i = block; i < block + h; ++i) {
-      Vec<T> v[R];
+    for (int64_t i = block; i < block + h; ++i)
+      for (int64_t c = 0; c < width; c += lanes) {
+        const int64_t count = inside ? lanes : width - c;
+        Vec<T> v[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const T* row = from.p + (i + r * h) * from.step;
-        if constexpr (inside)
-          v[r] = lane_stages<T, kLanes<T>>(load_loose(row));
-        else
-          v[r] = load_part(row, count);
+        for (int r = 0; r < R; ++r) {
+          v[r] = load_part(from.p + (i + r * h) * from.step + c, count);
+          if constexpr (inside) v[r] = lane_stages<T, lanes>(v[r]);
+        }
+        butterflies<T, R>(v);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) store_part(to.p + (i + r * h) * to.step + c, v[r] * factor, count);
       }
-      butterflies<T, R>(v);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) store_part(to.p + (i + r * h) * to.step, v[r] * factor, count);
-    }
 }
 
 template <class T, bool inside>
-SPECTRAL_INLINE void up_to_three_stages(Rows<const T> from, Rows<T> to, int64_t n, int64_t h, int64_t count, T scale) {
+SPECTRAL_INLINE void up_to_three_stages(Rows<const T> from, Rows<T> to, int64_t n, int64_t h, int64_t width, T scale) {
   switch (min(n / h, 8)) {
-    case 8: return stages<T, 8, inside>(from, to, n, h, count, scale);
-    case 4: return stages<T, 4, inside>(from, to, n, h, count, scale);
-    case 2: return stages<T, 2, inside>(from, to, n, h, count, scale);
-    default: return stages<T, 1, inside>(from, to, n, h, count, scale);
+    case 8: return stages<T, 8, inside>(from, to, n, h, width, scale);
+    case 4: return stages<T, 4, inside>(from, to, n, h, width, scale);
+    case 2: return stages<T, 2, inside>(from, to, n, h, width, scale);
+    default: return stages<T, 1, inside>(from, to, n, h, width, scale);
   }
 }
 
 // All stages of n rows. `between` holds them from the first three stages to the last; it may be `to`.
 template <class T, bool inside>
-void tube(Rows<const T> from, Rows<T> between, Rows<T> to, int64_t n, int64_t count, T scale) {
+void tube(Rows<const T> from, Rows<T> between, Rows<T> to, int64_t n, int64_t width, T scale) {
   const Rows<T> first = n <= 8 ? to : between;
-  up_to_three_stages<T, inside>(from, first, n, 1, count, n <= 8 ? scale : T(1));
+  up_to_three_stages<T, inside>(from, first, n, 1, width, n <= 8 ? scale : T(1));
   for (int64_t h = 8; h < n; h *= 8) {
     const bool last = n / h <= 8;
-    up_to_three_stages<T, false>({between.p, between.step}, last ? to : between, n, h, count, last ? scale : T(1));
+    up_to_three_stages<T, false>({between.p, between.step}, last ? to : between, n, h, width, last ? scale : T(1));
   }
 }
 
 inline constexpr int64_t kValuesAnItem = 1 << 14;
+template <class T> inline constexpr int64_t kColumns = 4 * kLanes<T>;  // neighbouring tubes whose stages run together
 
 // Contiguous tubes an item: whole vectors of short ones.
 template <class T> SPECTRAL_INLINE int64_t tubes_an_item(int64_t n) { return max(kValuesAnItem / n, 1); }
 
 template <class T> int64_t hadamard_items(const Butterflies<T>& b) {
-  return b.inner == 1 ? ceil_div(b.outer, tubes_an_item<T>(b.n)) : b.outer * ceil_div(b.inner, kTile<T>);
+  return b.inner == 1 ? ceil_div(b.outer, tubes_an_item<T>(b.n)) : b.outer * ceil_div(b.inner, kColumns<T>);
 }
 
 // Tubes of n values, n up to a vector.
@@ -133,13 +134,13 @@ template <class T> void hadamard(const Butterflies<T>& b, int64_t begin, int64_t
     const int64_t together = tubes_an_item<T>(b.n);
     return contiguous(b, begin * together, min(end * together, b.outer));
   }
-  T* space = static_cast<T*>(scratch(Slot::item, b.n * kLanes<T> * sizeof(T)));
-  const int64_t tiles = ceil_div(b.inner, kTile<T>);
+  constexpr int64_t columns = kColumns<T>;
+  T* space = static_cast<T*>(scratch(Slot::item, b.n * columns * sizeof(T)));
+  const int64_t tiles = ceil_div(b.inner, columns);
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item % tiles * kTile<T>, offset = item / tiles * b.n * b.inner + first;
-    for (int64_t v = 0; v < kTile<T> && first + v < b.inner; v += kLanes<T>)
-      tube<T, false>({b.x + offset + v, b.inner}, {space, kLanes<T>}, {b.y + offset + v, b.inner}, b.n,
-                     min(b.inner - first - v, kLanes<T>), b.scale);
+    const int64_t first = item % tiles * columns, offset = item / tiles * b.n * b.inner + first;
+    tube<T, false>({b.x + offset, b.inner}, {space, columns}, {b.y + offset, b.inner}, b.n,
+                   min(b.inner - first, columns), b.scale);
   }
 }
 
