@@ -105,15 +105,22 @@ class Transform(nn.Module):
 
 
 class Fixed(Transform):
-    """A transform whose matrix never changes; it is not part of the state_dict, because its arguments define it."""
+    """A transform whose matrix never changes; it is not part of the state_dict, because its arguments define it.
 
-    def __init__(self, matrix: Tensor) -> None:
+    inverse: by default the adjoint, of a unitary matrix.
+    """
+
+    def __init__(self, matrix: Tensor, inverse: Tensor | None = None) -> None:
         super().__init__(matrix.shape[1], matrix.shape[0])
-        self._matrix = matrix
+        self._matrix, self._inverse = matrix, matrix.mH if inverse is None else inverse
 
     @property
     def matrix(self) -> Tensor:
         return self._matrix
+
+    @property
+    def inverse(self) -> Tensor:
+        return self._inverse
 
 
 def at_least_one(name: str, length: int) -> None:

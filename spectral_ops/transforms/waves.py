@@ -23,16 +23,12 @@ class _Trigonometric(Fixed):
         name = self.__class__.__name__
         at_least_one(name, length)
         trigonometric.check(name, torch.empty(length, device="meta"), type, -1, norm, self.sine)
-        super().__init__(self._table(length, type, norm, inverse=False))
+        super().__init__(*(self._table(length, type, norm, inverse) for inverse in (False, True)))
         self.type, self.norm, self.is_orthogonal = type, norm, norm == "ortho"
 
     def _table(self, length: int, type: int, norm: str, inverse: bool) -> Tensor:
         f = trigonometric.factors(length, type, norm, inverse, norm == "ortho", adjoint=False, sine=self.sine)
         return trigonometric.matrix(length, f, torch.float64, _CPU)
-
-    @property
-    def inverse(self) -> Tensor:
-        return self._table(self.length, self.type, self.norm, inverse=True)
 
     def extra_repr(self) -> str:
         return f"{self.length}, type={self.type}, norm={self.norm!r}"
@@ -96,17 +92,13 @@ class DFT(Fixed):
             raise ValueError(f"DFT: norm must be one of {', '.join(trigonometric.NORMS)}, got {norm!r}")
         branches = length // 2 + 1 if real else length
         scale = {"backward": 1.0, "ortho": length**-0.5, "forward": 1 / length}[norm]
-        super().__init__(_fourier(length, branches).mul_(scale))
+        columns = torch.full((branches,), 1 / (length * scale), dtype=torch.float64)
+        if real:
+            columns[1 : (length + 1) // 2] *= 2
+        waves = _fourier(length, branches)
+        super().__init__(waves * scale, waves.mH * columns)
         self.real, self.norm = real, norm
         self.is_orthogonal = norm == "ortho" and branches == length
-
-    @property
-    def inverse(self) -> Tensor:
-        scale = {"backward": 1 / self.length, "ortho": self.length**-0.5, "forward": 1.0}[self.norm]
-        columns = torch.full((self.branches,), scale, dtype=torch.float64)
-        if self.real:
-            columns[1 : (self.length + 1) // 2] *= 2
-        return _fourier(self.length, self.branches).mH * columns
 
     def fast(self, x: Tensor, dim: int = -1) -> Tensor:
         x = wide(self._tubes("fast", x, dim, self.length))
