@@ -212,6 +212,27 @@ def dct_matrix(n: int, type: int, dtype: torch.dtype) -> Tensor:
     return m.to(dtype).contiguous()
 
 
+def dst_matrix(n: int, type: int, dtype: torch.dtype) -> Tensor:
+    """The (n, n) matrix of scipy's unnormalised DST, from integer angles in float64."""
+    k = torch.arange(1, n + 1)
+    if type == 1:
+        m = 2 * torch.sin(k[:, None] * k[None, :] % (2 * n + 2) * (math.pi / (n + 1)))
+    else:  # type 2, and 3 as its transpose with a last column of weight 1
+        m = 2 * torch.sin((2 * k[None, :] - 1) * k[:, None] % (4 * n) * (math.pi / (2 * n)))
+    if type == 3:
+        m = m.mT.clone()
+        m[:, -1] /= 2
+    return m.to(dtype).contiguous()
+
+
+def hadamard_matrix(n: int, dtype: torch.dtype) -> Tensor:
+    """The (n, n) Walsh-Hadamard matrix in natural order, divided by n^1/2."""
+    m = torch.ones(1, 1, dtype=torch.float64)
+    while len(m) < n:
+        m = torch.cat([torch.cat([m, m], 1), torch.cat([m, -m], 1)])
+    return (m * n**-0.5).to(dtype)
+
+
 def along(matrix: Tensor, dim: int) -> Callable[[Tensor], Tensor]:
     """x -> matrix @ x along `dim`, without moving the dimension: a GEMM, or one batched over the outer dimensions."""
 
@@ -248,9 +269,9 @@ def dct_fft(n: int, type: int, dim: int, dtype: torch.dtype) -> Callable[[Tensor
     return second if type == 2 else third
 
 
-def dct_scipy(x: Tensor, type: int, dim: int) -> Callable[[], Tensor]:
-    """scipy's transform of x, on as many threads as torch has."""
+def dct_scipy(x: Tensor, type: int, dim: int, name: str = "dct") -> Callable[[], Tensor]:
+    """scipy's transform of x, on as many threads as torch has; name: "dct" or "dst"."""
     from scipy import fft  # a run without scipy leaves its column empty
 
     values, workers = x.numpy(), torch.get_num_threads()
-    return lambda: torch.from_numpy(fft.dct(values, type, axis=dim, workers=workers))
+    return lambda: torch.from_numpy(getattr(fft, name)(values, type, axis=dim, workers=workers))

@@ -141,10 +141,10 @@ def compiled(function: Function, args: Sequence[Any], gradient: Gradient | None 
     return Contender("compile", "compile", call(torch.compile(function, dynamic=False), args, gradient))
 
 
-def scipy_dct(x: Tensor, type: int, dim: int) -> Contender:
+def scipy_dct(x: Tensor, type: int, dim: int, name: str = "dct") -> Contender:
     """scipy's transform of x, or the reason why there is none."""
     missing = importlib.util.find_spec("scipy") is None
-    run = list if missing else baselines.dct_scipy(x, type, dim)
+    run = list if missing else baselines.dct_scipy(x, type, dim, name)
     return Contender("scipy", "scipy", run, failure="scipy is not installed" if missing else None)
 
 

@@ -95,6 +95,11 @@ def _dct(x: Tensor, type: int = 2, dim: int = -1, *_: Any) -> list[Stage]:
     return [Stage(x.numel() / n * (2 * n * math.log2(n) - n + 1))]
 
 
+def _hadamard(x: Tensor, dim: int = -1, *_: Any) -> list[Stage]:
+    n = x.shape[dim]
+    return [Stage(float(x.numel() * (n.bit_length() - 1)))]  # a sum or a difference a value and stage
+
+
 def _product(matrix: Tensor, columns: int) -> Stage:
     """matrix @ data with that many columns."""
     return Stage(2.0 * matrix.numel() * columns, matrix)
@@ -225,6 +230,9 @@ def _spectral_conv2d(
 FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "dct": _dct,
     "dct_adjoint": _dct,
+    "dst": _dct,
+    "dst_adjoint": _dct,
+    "hadamard": _hadamard,
     "to_branches": _to_branches,
     "from_branches": _from_branches,
     "branch_linear": _branch_linear,

@@ -17,6 +17,8 @@ SIZES = ((23, 509, 29, 31), (1, 1021, 37, 41), (5, 257, 127, 113))
 CLASSES = (11, 101, 1009)
 ACTIVATIONS = (("relu", "none"), ("gelu", "relu"), ("tanh", "sigmoid"))
 DCTS = (((4099, 31), -1, 2), ((3, 61, 1361), 1, 3), ((13, 20011), 0, 2))
+DSTS = (((4099, 31), -1, 1), ((3, 61, 1361), 1, 3), ((13, 20011), 0, 2))
+HADAMARDS = (((4099, 32), -1), ((3, 64, 1361), 1), ((1021, 1024), -1))
 
 
 def cases() -> Iterator[Case]:
@@ -32,6 +34,11 @@ def cases() -> Iterator[Case]:
         shape, dim, type = DCTS[i]
         yield from _both("dct", f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}", _dct, i)
         yield _case("dct_adjoint", f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}", _dct_adjoint, i)
+        shape, dim, type = DSTS[i]
+        yield from _both("dst", f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}", _dst, i)
+        yield _case("dst_adjoint", f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}", _dst_adjoint, i)
+        shape, dim = HADAMARDS[i]
+        yield from _both("hadamard", f"{'x'.join(str(s) for s in shape)} dim={dim}", _hadamard, i)
         yield _case("branch_ensemble_backward", f"Q={q} N={n} C={CLASSES[i]}", _branch_ensemble_backward, i)
         features = "-".join(str(f) for f in _features(i))
         yield _case("branch_mlp_backward", f"Q={q} N={n} {features}", _branch_mlp_backward, i)
@@ -160,6 +167,41 @@ def _dct_adjoint(i: int, training: bool) -> Built:
     args = [x, type, dim]
     spent = cost.forward("dct_adjoint", args)
     return side_by_side("dct_adjoint", args, {"gemm": form}, spent, baseline_args=[x], exact=exact)
+
+
+def _dst(i: int, training: bool) -> Built:
+    shape, dim, type = DSTS[i]
+    x, n = Values("dst").normal(*shape), shape[dim]
+    args = [x, type, dim]
+    if training:
+        learn(x)
+    spent = (cost.training if training else cost.forward)("dst", args)
+    form, exact = (baselines.along(baselines.dst_matrix(n, type, dtype), dim) for dtype in (x.dtype, torch.float64))
+    extra = [] if training else [scipy_dct(x, type, dim, "dst")]
+    gradient = Gradient() if training else None
+    return side_by_side("dst", args, {"gemm": form}, spent, gradient, baseline_args=[x], extra=extra, exact=exact)
+
+
+def _dst_adjoint(i: int, training: bool) -> Built:
+    shape, dim, type = DSTS[i]
+    x, n = Values("dst_adjoint").normal(*shape), shape[dim]
+    form, exact = (
+        baselines.along(baselines.dst_matrix(n, type, dtype).mT.contiguous(), dim) for dtype in (x.dtype, torch.float64)
+    )
+    args = [x, type, dim]
+    spent = cost.forward("dst_adjoint", args)
+    return side_by_side("dst_adjoint", args, {"gemm": form}, spent, baseline_args=[x], exact=exact)
+
+
+def _hadamard(i: int, training: bool) -> Built:
+    shape, dim = HADAMARDS[i]
+    x, n = Values("hadamard").normal(*shape), shape[dim]
+    if training:
+        learn(x)
+    spent = (cost.training if training else cost.forward)("hadamard", [x, dim])
+    form, exact = (baselines.along(baselines.hadamard_matrix(n, dtype), dim) for dtype in (x.dtype, torch.float64))
+    gradient = Gradient() if training else None
+    return side_by_side("hadamard", [x, dim], {"gemm": form}, spent, gradient, baseline_args=[x], exact=exact)
 
 
 def _against_gradient(op: str, args: list[Any], function: Any, baseline_args: list[Any], gradient: Gradient) -> Built:

@@ -27,7 +27,7 @@ from .algebra import (  # noqa: E402
     tubal_rank,
     unfold,
 )
-from .functional import dct, idct  # noqa: E402
+from .functional import dct, dctn, dst, dstn, idct, idctn, idst, idstn  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,11 +38,17 @@ __all__ = [
     "cpu_level",
     "cpu_levels",
     "dct",
+    "dctn",
+    "dst",
+    "dstn",
     "ensemble",
     "explain",
     "facewise",
     "fold",
     "idct",
+    "idctn",
+    "idst",
+    "idstn",
     "low_tubal_rank",
     "nn",
     "teye",

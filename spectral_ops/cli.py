@@ -1,4 +1,4 @@
-"""The command `spectral`: doctor, demo, train, explain."""
+"""The command `spectral`: doctor, demo, train, explain, plot."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         "arguments", nargs="*", help="a shape such as 64,28,28 (28, for one dimension) or a value such as relu or 2"
     )
     command.set_defaults(run=_explain)
+
+    command = commands.add_parser("plot", help="draw what is worth seeing; transforms: their basis vectors")
+    command.add_argument("what", choices=["transforms"])
+    command.add_argument("--out", type=Path, default=Path("transforms.png"), help="the file (default %(default)s)")
+    command.set_defaults(run=_plot)
     return parser
 
 
@@ -122,6 +127,14 @@ def _explain(args: argparse.Namespace) -> int:
         print("\n".join(f"   {name}: {'can take them' if reason is None else reason}" for name, reason in rows))
         return 0
     print(explain(args.op, *map(_argument, args.arguments)))
+    return 0
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from .recipes import bases
+
+    bases.draw(args.out)
+    print(args.out)
     return 0
 
 

@@ -169,6 +169,9 @@ def _convolution(device: str) -> tuple:
 _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "dct": lambda d: _data(d)[:1],
     "dct_adjoint": lambda d: _data(d)[:1],
+    "dst": lambda d: _data(d)[:1],
+    "dst_adjoint": lambda d: _data(d)[:1],
+    "hadamard": lambda d: (torch.zeros(_N, 8, device=d),),
     "to_branches": _data,
     "from_branches": lambda d: (_branches(d, _I), _data(d)[1]),
     "branch_linear": lambda d: (_branches(d, _I), *_layer(d)),

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 _NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
 _NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations"
 _GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1"
-_DCT = "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
+_TRIGONOMETRIC = (
+    "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
+)
+_NATIVE_TRIGONOMETRIC = (
+    "(Tensor x, Tensor table, int type, bool sine, int circle, float scale, float first_in, float last_in, "
+    "float first_out, float last_out, int dim, Tensor(a!) out) -> ()"
+)
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,20 @@ class Row:
 
 
 _ROWS = (
-    Row("dct", _DCT, "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()", autocast="float32"),
-    Row("dct_adjoint", _DCT, "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()", autocast="float32"),
+    Row("dct", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
+    Row("dct_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
+    Row("dst", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
+    Row("dst_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
+    Row(
+        "hadamard",
+        "(Tensor x, int dim=-1, bool normalized=True) -> Tensor",
+        "(Tensor x, int dim, bool normalized, Tensor(a!) out) -> ()",
+        autocast="float32",
+    ),
     Row(
         "mode_product",
         "(Tensor x, Tensor matrix, int dim) -> Tensor",
-        "(Tensor x, Tensor matrix, int dim, Tensor(a!) out) -> ()",
+        _NATIVE_TRIGONOMETRIC,
         autocast="float32",
     ),
     Row(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spectral_ops.ops import activations as activation_rules
-from spectral_ops.ops import dct as dct_rule
+from spectral_ops.ops import trigonometric
 from spectral_ops.table import TABLE
 
 HALF = (torch.bfloat16, torch.float16)
@@ -167,21 +167,34 @@ def _most(t: Tensor) -> Tensor:
 
 
 # ---- one function an op: (arithmetic, args) -> the values of its results, lists flattened --------------------------
-def _dct(m: Arithmetic, args: list[Any], adjoint: bool = False) -> list[Value]:
+def _dct(m: Arithmetic, args: list[Any], adjoint: bool = False, sine: bool = False) -> list[Value]:
     x, type, dim, norm, inverse, orthogonalize = args
     n = x.v.shape[dim]
-    f = dct_rule.factors(n, type, norm, inverse, orthogonalize, adjoint)
-    exact = dct_rule.matrix(n, f, torch.float64, torch.device("cpu"))
+    f = trigonometric.factors(n, type, norm, inverse, orthogonalize, adjoint, sine)
+    exact = trigonometric.matrix(n, f, torch.float64, torch.device("cpu"))
     # the table is rounded once; an FFT (long lengths) spreads its error over the whole column
     matrix = Value(exact, m.eps * exact.abs())
     order = list(range(x.v.dim()))
     order[dim], order[-1] = order[-1], order[dim]
     v = x.permute(*order)
     y = m.matmul(v, matrix.mT)
-    if n > dct_rule.LONGEST_MATRIX:
+    if n > trigonometric.LONGEST_MATRIX:
         whole = v.v.norm(dim=-1, keepdim=True) * exact.norm(dim=-1).amax()
         y.e = y.e + 8 * m.eps * (1 + torch.tensor(float(n)).log2()) * whole
     return [y.permute(*order)]
+
+
+def _hadamard(m: Arithmetic, args: list[Any]) -> list[Value]:
+    """log2(n) additions round one after the other, and the factor once more."""
+    x, dim, normalized = args
+    n = x.v.shape[dim]
+    scale = n**-0.5 if normalized else 1.0
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while len(matrix) < n:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    y = (x.v.movedim(dim, -1) @ matrix).movedim(-1, dim) * scale
+    rounding = m.eps * n.bit_length() * x.v.abs().sum(dim, keepdim=True) * scale
+    return [Value(y, rounding.expand_as(y))]
 
 
 def _spectral_linear(m: Arithmetic, args: list[Any]) -> list[Value]:
@@ -266,6 +279,9 @@ def _spectral_conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
 _OPS = {
     "dct": _dct,
     "dct_adjoint": lambda m, args: _dct(m, args, adjoint=True),
+    "dst": lambda m, args: _dct(m, args, sine=True),
+    "dst_adjoint": lambda m, args: _dct(m, args, adjoint=True, sine=True),
+    "hadamard": _hadamard,
     "to_branches": lambda m, args: [m.tube(*args)],
     "from_branches": lambda m, args: [m.matmul(args[0].permute(1, 2, 0), args[1].mT)],
     "branch_linear": lambda m, args: [m.layer(*args)[1]],

@@ -135,7 +135,7 @@ def make_row(op: str, args: list[Any], *words: Any) -> Sample:
     return Sample(op, "-".join(str(w) for w in (op, *words)), tuple(args))
 
 
-# ---- dct, dct_adjoint: shape, dim, type, norm, inverse, orthogonalize ----------------------------------------------
+# ---- dct, dct_adjoint, dst, dst_adjoint: shape, dim, type, norm, inverse, orthogonalize ----------------------------
 _DCT = [
     ((64, 28, 28), -1, 2, "ortho", False, True),
     ((3, 1), -1, 2, "backward", False, False),
@@ -157,9 +157,59 @@ _DCT = [
     ((2, 3, 4, 5), 1, 3, "forward", False, False),
     ((0, 8), -1, 2, "backward", False, False),
     ((4, 0, 8), 2, 2, "backward", False, False),
+    ((0, 300), -1, 1, "backward", False, False),
     ((2, 100), -1, 2, "ortho", False, True),
     ((2, 257), -1, 3, "backward", False, False),
     ((2, 300), -1, 2, "forward", True, True),
+    ((3, 9), -1, 1, "ortho", False, True),
+    ((2, 4, 3), 1, 1, "backward", True, False),
+    ((2, 2), -1, 1, "forward", False, True),
+    ((33, 31), -1, 1, "backward", False, False),
+    ((2, 299), -1, 1, "ortho", False, True),
+    ((4, 8), -1, 4, "ortho", False, True),
+    ((17, 28), 0, 4, "backward", True, False),
+    ((3, 32, 5), 1, 4, "forward", False, True),
+    ((3, 1), -1, 4, "backward", False, False),
+    ((2, 258), -1, 4, "ortho", True, False),
+    ((2, 261), -1, 4, "backward", False, False),
+]
+_DST = [
+    ((64, 28, 28), -1, 2, "ortho", False, True),
+    ((3, 1), -1, 1, "backward", False, False),
+    ((3, 1), -1, 2, "forward", True, True),
+    ((3, 1), -1, 3, "backward", False, True),
+    ((5, 7), -1, 1, "ortho", False, True),
+    ((2, 8, 3), 1, 3, "ortho", True, True),
+    ((10, 15), 0, 2, "backward", False, True),
+    ((4, 10), -1, 4, "forward", True, False),
+    ((33, 29), -1, 3, "backward", False, False),
+    ((3, 32, 5), 1, 1, "forward", True, False),
+    ((7, 64), -1, 2, "ortho", False, False),
+    ((13,), 0, 4, "backward", False, False),
+    ((0, 8), -1, 1, "backward", False, False),
+    ((2, 100), -1, 3, "ortho", False, True),
+    ((2, 271), -1, 1, "ortho", False, False),
+    ((2, 300), -1, 2, "ortho", False, True),
+    ((2, 257), -1, 3, "forward", True, True),
+    ((2, 262), -1, 4, "backward", False, False),
+]
+# ---- hadamard: shape, dim, normalized ------------------------------------------------------------------------------
+_HADAMARD = [
+    ((64, 28, 32), -1, True),
+    ((3, 1), -1, True),
+    ((5, 2), -1, False),
+    ((4, 7), 0, True),
+    ((7, 4), 1, False),
+    ((2, 8, 3), 1, True),
+    ((33, 16), -1, True),
+    ((3, 16, 33), -2, False),
+    ((5, 64), -1, True),
+    ((128, 5), 0, True),
+    ((2, 256), -1, True),
+    ((1, 1024, 2), 1, False),
+    ((16,), 0, True),
+    ((0, 8), -1, True),
+    ((8, 0), 0, True),
 ]
 # ---- to_branches, from_branches: N, I, Q, Q', matrix ---------------------------------------------------------------
 _BRANCHES = [
@@ -273,10 +323,14 @@ def _network_id(n: int, i: int, q: int, p: int, matrix: str | None, widths: list
 
 def _rows() -> list[Sample]:
     rows = []
-    for shape, dim, type, norm, inverse, orthogonalize in _DCT:
-        for op in ("dct", "dct_adjoint"):
-            words = ("x".join(map(str, shape)), dim, type, norm, "inverse" * inverse, "head" * orthogonalize)
-            rows.append(make_row(op, [T(shape), type, dim, norm, inverse, orthogonalize], *words))
+    for family, base in ((_DCT, "dct"), (_DST, "dst")):
+        for shape, dim, type, norm, inverse, orthogonalize in family:
+            for op in (base, f"{base}_adjoint"):
+                words = ("x".join(map(str, shape)), dim, type, norm, "inverse" * inverse, "head" * orthogonalize)
+                rows.append(make_row(op, [T(shape), type, dim, norm, inverse, orthogonalize], *words))
+    for shape, dim, normalized in _HADAMARD:
+        args = [T(shape), dim, normalized]
+        rows.append(make_row("hadamard", args, "x".join(map(str, shape)), dim, "normalized" * normalized))
     for n, i, q, p, matrix in _BRANCHES:
         words = (f"N{n}-I{i}-Q{q}to{p}", matrix)
         rows.append(make_row("to_branches", [T((n, i, q)), T((p, q), matrix)], *words))

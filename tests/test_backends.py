@@ -180,6 +180,9 @@ _MANY: dict[str, list[Any]] = {
     "dct": [T((_N, 28, 28)), 2, -1, "ortho", False, True],
     "dct_adjoint": [T((_N, 28, 28)), 3, 1, "backward", False, False],
     "mode_product": [T((_N, 28, 28)), T((28, 28), "random"), 1],
+    "dst": [T((_N, 28, 28)), 4, -1, "ortho", False, True],
+    "dst_adjoint": [T((_N, 28, 28)), 2, 1, "backward", False, False],
+    "hadamard": [T((_N, 28, 32)), 2, True],
     "to_branches": [T((_N, 28, 28)), T((28, 28), "random")],
     "from_branches": [T((28, _N, 28)), T((28, 28), "dct3")],
     "branch_linear": [T((3, _N, 31)), T((3, 29, 31), "weight"), T((3, 29), "bias"), "gelu"],
@@ -204,7 +207,7 @@ def test_any_number_of_threads_gives_equal_bits(op: str, branches: str, level: s
     args = make(_MANY[op])
     if branches == "all":
         _check_threads(op, args, matrices=False)
-    elif not op.startswith(("dct", "mode")):
+    elif not op.startswith(("dct", "dst", "hadamard", "mode")):
         _check_threads(op, _first_branch(op, args), matrices=False)
 
 

@@ -22,7 +22,7 @@ from spectral_ops.table import TABLE
 
 PACKAGE = Path(spectral_ops.__file__).parent
 ROOT = PACKAGE.parent
-SHARED = {"dct_adjoint", "mode_product"}  # the kernel of dct with another matrix
+SHARED = {"dct_adjoint", "dst", "dst_adjoint", "mode_product"}  # the kernel of dct with another matrix
 COMPOSED = {name for name, row in TABLE.items() if row.native is None}  # no kernel of their own
 every_op = pytest.mark.parametrize("name", TABLE)
 NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
@@ -30,6 +30,8 @@ DCT = '(Tensor x, int type=2, int dim=-1, str norm="backward", bool inverse=Fals
 GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1"
 PUBLIC = {
     "dct": DCT,
+    "dst": DCT,
+    "hadamard": "(Tensor x, int dim=-1, bool normalized=True) -> Tensor",
     "to_branches": "(Tensor x, Tensor transform) -> Tensor",
     "from_branches": "(Tensor y, Tensor inverse) -> Tensor",
     "branch_linear": '(Tensor x, Tensor weight, Tensor? bias=None, str activation="none") -> Tensor',
@@ -90,7 +92,7 @@ def test_a_row_has_docs(name: str) -> None:
 
 def test_every_file_of_ops_is_an_op() -> None:
     files = {path.stem for path in (PACKAGE / "ops").glob("*.py")}
-    assert files == TABLE.keys() | {"__init__", "activations", "checks"}
+    assert files == TABLE.keys() | {"__init__", "activations", "checks", "fourier", "trigonometric"}
 
 
 @pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="an installed package has no csrc")

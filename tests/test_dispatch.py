@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import spectral_ops
 from spectral_ops import native, op, transforms
 from spectral_ops.autograd import flatten
-from spectral_ops.ops import branch_linear, branch_mlp_backward, dct
+from spectral_ops.ops import branch_linear, branch_mlp_backward, trigonometric
 from spectral_ops.table import TABLE
 
 ops = torch.ops.spectral
@@ -125,8 +125,16 @@ def test_a_backend_that_is_missing_raises_its_reason(name: str) -> None:
 # ---- reasons -------------------------------------------------------------------------------------------------------
 LIMITS = [
     (
-        "dct", [T((2, 65)), 2, -1, "ortho", False, True],
-        "n = 65 is past 64, where an FFT does less work than the codelet",
+        "dct", [T((7, 65)), 2, -1, "ortho", False, True],
+        "7 tubes side by side fill too few lanes, which takes 8",
+    ),
+    (
+        "dct", [T((9, 65)), 4, -1, "ortho", False, True],
+        "the long kernel folds type 4 into n / 2 values, and n = 65 is odd",
+    ),
+    (
+        "dst", [T((8, 32771)), 2, -1, "backward", False, False],
+        "n = 32771 takes a Fourier transform past the 32768 values whose tile fits the cache",
     ),
     (
         "branch_linear", [T((1, 2, 129)), T((1, 4, 129)), None, "none"],
@@ -143,7 +151,7 @@ LIMITS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "args", "reason"), LIMITS, ids=[row[0] for row in LIMITS])
+@pytest.mark.parametrize(("name", "args", "reason"), LIMITS, ids=[f"{row[0]}-{i}" for i, row in enumerate(LIMITS)])
 def test_limits(name: str, args: list, reason: str) -> None:
     """The next size takes the reference, says why, and is right."""
     made = make(args)
@@ -270,7 +278,10 @@ def test_meta_tensors_beyond_two_to_the_31(name: str, args: list, shape: tuple) 
 
 
 # ---- autocast, no_grad, inference ----------------------------------------------------------------------------------
-STAY = {"dct", "dct_adjoint", "to_branches", "from_branches", "branch_ensemble", "branch_ensemble_backward"}
+STAY = {
+    "dct", "dct_adjoint", "dst", "dst_adjoint", "hadamard", "to_branches", "from_branches",
+    "branch_ensemble", "branch_ensemble_backward",
+}  # fmt: skip
 LOWER = {"branch_linear": torch.bfloat16, "spectral_mlp": torch.bfloat16, "spectral_ensemble": torch.bfloat16}
 
 
@@ -347,7 +358,7 @@ def test_tables_made_while_inferring_or_tracing_serve_training_too(backend: str)
     """The cached matrices may be neither inference tensors nor fake ones."""
     x = torch.randn(3, 28)
     for context in (torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True)):
-        dct._matrix.cache_clear()
+        trigonometric._matrix.cache_clear()
         transform = transforms.DCT(28)
         with context:
             spectral_ops.dct(x.clone() if not isinstance(context, FakeTensorMode) else torch.empty(3, 28))

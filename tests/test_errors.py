@@ -120,7 +120,7 @@ def _missing(messages: dict[str, str], texts: list[str]) -> dict[str, str]:
 def test_every_message_has_a_row() -> None:
     messages = _messages(sorted((_ROOT / "ops").glob("*.py")))
     assert len(messages) > 25, "the search for messages finds too little"
-    assert not _missing(messages, [row.message for row in WRONG])
+    assert not _missing(messages, [row.message for row in WRONG] + [text for _, _, text in WRONG_CALLS])
 
 
 def test_every_message_of_the_algebra_has_a_row() -> None:

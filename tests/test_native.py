@@ -114,10 +114,25 @@ def test_every_tube_length(length: int, kind: str, level: str) -> None:
     if kind != "random":
         calls += [(op, [T((3, length)), int(kind[3]), 1, "ortho", False, True]) for op in ("dct", "dct_adjoint")]
         calls += [("dct", [T((3, length, 5)), int(kind[3]), 1, "backward", True, False])]
+        calls += [("dst", [T((3, length)), int(kind[3]), 1, "ortho", False, True])]
+    else:
+        calls += [(op, [T((3, length)), 4, 1, "ortho", False, True]) for op in ("dct", "dst")]
+        calls += [(op, [T((3, length + 1)), 1, 1, "ortho", False, True]) for op in ("dct", "dst") if length < 64]
     for op, args in calls:
         made = make(args)
         for r, limit in zip(call(op, made), bounds.bounded(op, made, torch.float32), strict=True):
             bounds.check(r, limit, f"{op}, length {length}")
+
+
+@pytest.mark.parametrize("stages", range(13))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_every_power_of_two(stages: int, dtype: torch.dtype, level: str) -> None:
+    """Tubes shorter and longer than a vector, contiguous and strided, in one part and in several."""
+    n = 1 << stages
+    for shape, dim in (((5, n), 1), ((2, n, 3), 1), ((n, 37), 0)):
+        args = make([T(shape), dim, True], dtype)
+        for r, limit in zip(call("hadamard", args), bounds.bounded("hadamard", args, dtype), strict=True):
+            bounds.check(r, limit, f"hadamard, {shape}")
 
 
 @pytest.mark.parametrize("classes", [*range(1, 34), 100, 128])

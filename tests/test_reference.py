@@ -51,6 +51,14 @@ def test_dct_of_one_value() -> None:
     assert spectral_ops.dct(tensor([5.0]), type=3).tolist() == [5.0]
 
 
+def test_hadamard_of_four_values() -> None:
+    """Sums and differences in natural order: (++++), (+-+-), (++--), (+--+)."""
+    x = tensor([1.0, 2.0, 4.0, 8.0])
+    assert ops.hadamard(x, 0, False).tolist() == [15.0, -5.0, -9.0, 3.0]
+    assert ops.hadamard(x).tolist() == [7.5, -2.5, -4.5, 1.5]
+    assert ops.hadamard(ops.hadamard(x)).tolist() == x.tolist()
+
+
 def test_branches_of_two_slices() -> None:
     """x (N = 1, I = 2, Q = 2); the transform adds and subtracts the slices."""
     x, h = tensor([[[1.0, 2.0], [3.0, 5.0]]]), tensor([[1.0, 1.0], [1.0, -1.0]])

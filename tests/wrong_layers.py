@@ -11,8 +11,9 @@ from wrong_samples import NAMES
 
 from spectral_ops.compress import FlatSpectralLinear, to_spectral
 from spectral_ops.nn import BranchConv2d, FromBranches2d, SpectralConv2d, SpectralLinear, SpectralPool, ToBranches2d
-from spectral_ops.transforms import DCT
+from spectral_ops.transforms import DCT, DFT
 
+_REAL = "transform must be real (complex branches are not built yet), got DFT(4, real=False, norm='ortho')"
 Rows = list[tuple[Callable[[], Any], type[Exception], str]]
 
 
@@ -37,6 +38,7 @@ def _layers() -> Rows:
         (_conv(groups=2), ValueError, "groups must be 1, got 2"),
         (_conv(activation="elu"), ValueError, f"activation must be one of {NAMES}, got 'elu'"),
         (_conv(transform=DCT(3)), ValueError, "transform must have length 4 as branches, got 3"),
+        (_conv(transform=DFT(4)), TypeError, _REAL),
         (_conv(branches=0), ValueError, "branches must be at least 1, got 0"),
     ]
     rows = [(call, error, f"SpectralConv2d: {text}") for call, error, text in rows]
@@ -81,6 +83,9 @@ def _images() -> Rows:
          "ToBranches2d: grid must divide the 4 x 4 pixels of x, got (2, 3)"),
         (lambda: FromBranches2d(4)(image), ValueError,
          "FromBranches2d: x must be (N, Q', F, H, W) with Q' = 4, got (2, 6, 4, 4)"),
+        (lambda: ToBranches2d(4, DFT(4)), TypeError, f"ToBranches2d: {_REAL}"),
+        (lambda: SpectralPool(2, branches=4, transform=DFT(4)), TypeError,
+         f"SpectralPool: {_REAL}"),
         (lambda: SpectralPool(2, mode="mean"), ValueError, "SpectralPool: mode must be max or avg, got 'mean'"),
         (lambda: SpectralPool(2, transform=DCT(4)), ValueError,
          "SpectralPool: branches must be given with a transform, got None"),

@@ -48,17 +48,30 @@ def _dct(op: str) -> list[Wrong]:
     return [
         row(TypeError, f"x must be {KINDS}, got torch.int64", T((2, 8), dtype=I64), 2, -1, "ortho", False, False),
         row(TypeError, f"x must be {KINDS}, got torch.complex64", T((2, 8), dtype=C64), 2, -1, "ortho", False, False),
-        row(ValueError, "type must be one of (2, 3), got 5", x, 5, -1, "ortho", False, False),
+        row(ValueError, "type must be one of (1, 2, 3, 4), got 5", x, 5, -1, "ortho", False, False),
         row(ValueError, "norm must be one of backward, ortho, forward, got 'both'", x, 2, -1, "both", False, False),
         row(ValueError, "dim must be in [-2, 1] for x with 2 dimensions, got 2", x, 2, 2, "ortho", False, False),
         row(ValueError, "dim must be in [-2, 1] for x with 2 dimensions, got -3", x, 2, -3, "ortho", False, False),
         row(ValueError, "dim must be in [0, -1] for x with 0 dimensions, got -1", T(()), 2, -1, "ortho", False, False),
         row(
-            ValueError, "x must have at least one value along dim -1, got 0", T((2, 0)), 2, -1, "ortho", False, False
+            ValueError, "x must have length at least 1 along dim -1 for type 2, got 0",
+            T((2, 0)), 2, -1, "ortho", False, False,
         ),
     ]  # fmt: skip
 
 
+def _first_type(op: str) -> Wrong:
+    text = "x must have length at least 2 along dim 0 for type 1, got 1"
+    return Wrong(op, ValueError, text, (T((1, 4)), 1, 0, "ortho", False, False))
+
+
+_HADAMARD = [
+    (TypeError, f"x must be {KINDS}, got torch.int64", T((2, 8), dtype=I64)),
+    (TypeError, f"x must be {KINDS}, got torch.complex64", T((2, 8), dtype=C64)),
+    (ValueError, "dim must be in [-2, 1] for x with 2 dimensions, got 2", T((2, 8)), 2),
+    (ValueError, "x must have a power of two as its length along dim -1, got 6", T((2, 6))),
+    (ValueError, "x must have a power of two as its length along dim 0, got 0", T((0, 8)), 0, False),
+]
 _BRANCHES = [
     ("to_branches", ValueError, "x must be (N, I, Q), got (3, 4)", T((3, 4)), T((4, 4))),
     ("to_branches", ValueError, "transform must be (Q', Q) with Q = 5 as in x, got (5, 4)", T((2, 3, 5)), T((5, 4))),
@@ -180,7 +193,9 @@ _LOSS = "spectral_mlp_cross_entropy"
 
 
 def _wrong() -> list[Wrong]:
-    rows = [*_dct("dct"), *_dct("dct_adjoint")]
+    rows = [row for op in ("dct", "dct_adjoint", "dst", "dst_adjoint") for row in _dct(op)]
+    rows += [_first_type("dct"), _first_type("dct_adjoint")]
+    rows += [Wrong("hadamard", error, text, tuple(args)) for error, text, *args in _HADAMARD]
     rows += [Wrong(op, error, text, tuple(args)) for op, error, text, *args in _BRANCHES]
     rows += [Wrong("branch_linear", error, text, tuple(args)) for error, text, *args in _LINEAR]
     rows += [Wrong("spectral_linear", error, text, tuple(args)) for error, text, *args in _SPECTRAL_LINEAR]
@@ -248,11 +263,34 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: spectral_ops.idct(torch.ones(4).bool()), TypeError, "idct: x must be a number, got torch.bool"),
     (lambda: spectral_ops.dct(torch.ones(4), n=0), ValueError, "dct: n must be at least 1, got 0"),
     (lambda: spectral_ops.idct(torch.ones(4), n=-1), ValueError, "idct: n must be at least 1, got -1"),
+    (lambda: spectral_ops.dctn(torch.ones(4), s=0), ValueError, "dctn: s must be at least 1, got 0"),
+    (lambda: spectral_ops.dstn(torch.ones(4).bool()), TypeError, "dstn: x must be a number, got torch.bool"),
+    (lambda: spectral_ops.dst(torch.ones(4), type=5), ValueError, "dst: type must be one of (1, 2, 3, 4), got 5"),
+    (
+        lambda: spectral_ops.dct(torch.ones(3, 1), 1), ValueError,
+        "dct: x must have length at least 2 along dim -1 for type 1, got 1",
+    ),
+    (
+        lambda: spectral_ops.idctn(torch.ones(2, 3), dim=(0, -2)), ValueError,
+        "idctn: dim must name each dimension once, got (0, -2)",
+    ),
+    (
+        lambda: spectral_ops.idstn(torch.ones(2, 3), s=(2, 3), axes=1), ValueError,
+        "idstn: s must have one length for each of 1 dims, got 2",
+    ),
+    (
+        lambda: spectral_ops.dctn(torch.ones(2, 3), s=(2, 3, 4)), ValueError,
+        "dctn: s must have at most 2 lengths as x has dimensions, got 3",
+    ),
+    (
+        lambda: spectral_ops.dstn(torch.ones(2, 3), axes=(0, 2)), ValueError,
+        "dstn: dim must be in [-2, 1] for x with 2 dimensions, got 2",
+    ),
     (
         lambda: spectral_ops.dct(torch.ones(4, 2), n=3, dim=2), ValueError,
         "dct: dim must be in [-2, 1] for x with 2 dimensions, got 2",
     ),
-    (lambda: spectral_ops.dct(torch.ones(4), type=5), ValueError, "dct: type must be one of (2, 3), got 5"),
+    (lambda: spectral_ops.dct(torch.ones(4), type=5), ValueError, "dct: type must be one of (1, 2, 3, 4), got 5"),
     (
         lambda: _entered(spectral_ops.use("cuda")), ValueError,
         "use: backend must be one of reference, cpp, triton, got 'cuda'",
@@ -264,9 +302,40 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         f"cpu_level: name must be one of the levels of this machine, {_LEVELS}...",
     ),
     (lambda: transforms.DCT(0), ValueError, "DCT: length must be at least 1, got 0"),
-    (lambda: transforms.DCT(4, type=1), ValueError, "DCT: type must be one of (2, 3), got 1"),
+    (lambda: transforms.DCT(4, type=0), ValueError, "DCT: type must be one of (1, 2, 3, 4), got 0"),
     (lambda: transforms.DCT(4, norm="max"), ValueError, "DCT: norm must be one of backward, ortho, forward, got 'max'"),
     (lambda: transforms.Identity(0), ValueError, "Identity: length must be at least 1, got 0"),
+    (lambda: transforms.DCT(1, type=1), ValueError, "DCT: x must have length at least 2 along dim -1 for type 1..."),
+    (lambda: transforms.DST(0), ValueError, "DST: length must be at least 1, got 0"),
+    (lambda: transforms.DST(4, 7), ValueError, "DST: type must be one of (1, 2, 3, 4), got 7"),
+    (lambda: transforms.DFT(0), ValueError, "DFT: length must be at least 1, got 0"),
+    (lambda: transforms.DFT(4, norm=None), ValueError, "DFT: norm must be one of backward, ortho, forward, got None"),
+    (
+        lambda: transforms.DFT(4, real=True).fast(torch.ones(4, dtype=C64)), TypeError,
+        "DFT.fast: x must be real as real=True promises, got torch.complex64",
+    ),
+    (lambda: transforms.DFT(4)(torch.ones(2, 4)), ValueError, "DFT: x must be (N, I, Q), got (2, 4)"),
+    (lambda: transforms.Hadamard(0), ValueError, "Hadamard: length must be at least 1, got 0"),
+    (lambda: transforms.Hadamard(6), ValueError, "Hadamard: length must be a power of two, got 6"),
+    (lambda: transforms.Haar(12), ValueError, "Haar: length must be a power of two, got 12"),
+    (lambda: transforms.DCT(4).fast(torch.ones(3)), ValueError, "DCT.fast: x must have length 4 along dim -1, got 3"),
+    (
+        lambda: transforms.DFT(4, real=True).fast_inverse(torch.ones(4)), ValueError,
+        "DFT.fast_inverse: x must have length 3 along dim -1, got 4",
+    ),
+    (
+        lambda: transforms.Haar(4).fast(torch.ones(4), 1), ValueError,
+        "Haar.fast: dim must be in [-1, 0] for x with 1 dimensions, got 1",
+    ),
+    (lambda: transforms.Haar(4).fast(torch.ones(4).bool()), TypeError, "Haar.fast: x must be a number, got torch.bool"),
+    (
+        lambda: spectral_ops.nn.SpectralLinear(2, 3, 4, transforms.DFT(4)), TypeError,
+        "SpectralLinear: transform must be real (complex branches are not built yet), got DFT(4, real=False...",
+    ),
+    (
+        lambda: spectral_ops.nn.SpectralMLP([2, 3], 4, transform=transforms.DFT(4, real=True)), TypeError,
+        "SpectralMLP: transform must be real (complex branches are not built yet), got DFT(4, real=True...",
+    ),
     (
         lambda: transforms.Matrix(torch.eye(3, dtype=torch.int64)), TypeError,
         "Matrix: matrix must be a real floating point tensor, got torch.int64",

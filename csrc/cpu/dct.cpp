@@ -2,17 +2,60 @@
 
 namespace spectral {
 
-// y = matrix x along dimension dim; the matrix says which transform it is, so dct_adjoint is the same kernel.
-void dct(const Tensor& x, const Tensor& matrix, int64_t dim, const Tensor& y) {
+namespace {
+
+template <class T>
+void by_matrix(const Tensor& x, const Tensor& matrix, int64_t outer, int64_t inner, const Tensor& y) {
+  const PackedTube<T> tube(matrix);
+  const Tubes<T> t{outer, inner, in<T>(x), out<T>(y), &tube};
+  const int64_t tile = kernels<T>().tile, n = matrix.size(0);
+  parallel_for(0, kernels<T>().tube_items(t), grain(4 * tile * n * n),
+               [&](int64_t begin, int64_t end) { kernels<T>().tubes(t, begin, end); });
+}
+
+// `t` lacks its tables, which follow one another in `table` as csrc/cpu/kernels.h lists them.
+template <class T> void by_fourier(LongTubes<T> t, const Tensor& table) {
+  t.length = t.type == 1 ? 2 * (t.n + (t.sine ? 1 : -1)) : t.type == 4 ? t.n / 2 : t.n;
+  const int64_t size = t.circle ? t.circle : t.length, turns = t.type == 1 ? 0 : t.type == 4 ? t.n : t.n / 2 + 1;
+  t.rows = std::max(t.n, t.type == 4 ? 2 * size : size);
+  SPECTRAL_CHECK(table.numel() == 2 * (size + turns + (t.circle ? t.length + t.circle : 0)),
+                 "dct: the table has another size");
+  t.roots = in<T>(table);
+  t.turns = t.roots + 2 * size;
+  t.chirp = t.turns + 2 * turns;
+  t.spectrum = t.chirp + 2 * t.length;
+  const int64_t tile = kernels<T>().tile, tiles = ceil_div(t.inner == 1 ? t.outer : t.inner, tile);
+  parallel_for(0, t.inner == 1 ? tiles : t.outer * tiles, grain(200 * tile * t.n),
+               [&](int64_t begin, int64_t end) { kernels<T>().long_tubes(t, begin, end); });
+}
+
+}  // namespace
+
+// y = the transform of x along dimension dim. type 0: by the matrix in `table`, which says which transform it is; else
+// by a Fourier transform with the roots and factors in `table`.
+void dct(const Tensor& x, const Tensor& table, int64_t type, bool sine, int64_t circle, double scale, double first_in,
+         double last_in, double first_out, double last_out, int64_t dim, const Tensor& y) {
   visit_real(x.scalar_type(), "dct", [&](auto zero) {
     using T = decltype(zero);
-    const PackedTube<T> tube(matrix);
-    Tubes<T> t{1, 1, in<T>(x), out<T>(y), &tube};
-    for (int64_t d = 0; d < dim; ++d) t.outer *= x.size(d);
-    for (int64_t d = dim + 1; d < x.dim(); ++d) t.inner *= x.size(d);
-    const int64_t tile = kernels<T>().tile, n = matrix.size(0);
-    parallel_for(0, kernels<T>().tube_items(t), grain(4 * tile * n * n),
-                 [&](int64_t begin, int64_t end) { kernels<T>().tubes(t, begin, end); });
+    int64_t outer = 1, inner = 1;
+    for (int64_t d = 0; d < dim; ++d) outer *= x.size(d);
+    for (int64_t d = dim + 1; d < x.dim(); ++d) inner *= x.size(d);
+    if (type == 0) return by_matrix<T>(x, table, outer, inner, y);
+    LongTubes<T> t{};
+    t.outer = outer;
+    t.n = x.size(dim);
+    t.inner = inner;
+    t.x = in<T>(x);
+    t.y = out<T>(y);
+    t.type = type;
+    t.sine = sine;
+    t.circle = circle;
+    t.scale = T(scale);
+    t.first_in = T(first_in);
+    t.last_in = T(last_in);
+    t.first_out = T(first_out);
+    t.last_out = T(last_out);
+    by_fourier<T>(t, table);
   });
 }
 

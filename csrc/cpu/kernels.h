@@ -83,6 +83,30 @@ template <class T> struct Tubes {
   const TubeMatrix<T>* matrix;
 };
 
+// The Walsh-Hadamard transform of x (outer, n, inner) along n, a power of two; y may be x.
+template <class T> struct Butterflies {
+  int64_t outer, n, inner;
+  const T* x;
+  T* y;
+  T scale;
+};
+
+// A cosine or sine transform of x seen as (outer, n, inner), O(n log n). Roots and factors are (re, im) pairs.
+template <class T> struct LongTubes {
+  int64_t outer, n, inner;
+  const T* x;
+  T* y;
+  int64_t type;  // 1 to 4
+  bool sine;
+  int64_t length;             // of the complex transform: n; type I 2(n - 1) or 2(n + 1); type IV n / 2
+  int64_t circle;             // the power of two in which a convolution gives it, or 0
+  int64_t rows;               // of a work tile
+  const T* roots;             // exp(-2 pi i j / length), or of the circle
+  const T* turns;             // types II, III: exp(i pi k / 2n), 2k <= n; IV: of t_j, then of T_k
+  const T *chirp, *spectrum;  // with a circle: exp(-i pi j^2 / length), the transform of its inverse / circle
+  T scale, first_in, last_in, first_out, last_out;
+};
+
 template <class T> struct Ensemble {
   int64_t branches, samples, classes;
   const T *logits, *weights;
@@ -102,8 +126,11 @@ template <class T> struct Kernels {
   void (*tube_gradients)(const TubeGradients<T>&, int64_t begin, int64_t end);
   int64_t (*tube_items)(const Tubes<T>&);
   void (*tubes)(const Tubes<T>&, int64_t begin, int64_t end);
+  void (*long_tubes)(const LongTubes<T>&, int64_t begin, int64_t end);
   void (*ensemble)(const Ensemble<T>&, int64_t begin, int64_t end);
   void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);
+  int64_t (*hadamard_items)(const Butterflies<T>&);
+  void (*hadamard)(const Butterflies<T>&, int64_t begin, int64_t end);
 };
 
 // The kernels of the level in use.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from ..nn import SpectralConv2d, SpectralLinear, arguments, structured
+from ..nn import SpectralConv2d, SpectralLinear, arguments
 from ..transforms import Transform
 
 Select = Collection[str] | Callable[[str, nn.Module], bool]
@@ -129,7 +129,7 @@ def to_spectral(
     op = "to_spectral"
     if not isinstance(model, nn.Module):
         raise TypeError(f"{op}: model must be a torch.nn.Module, got {type(model).__name__}")
-    structured.check_real(op, arguments.transform(op, transform, arguments.size(op, "branches", branches)))
+    arguments.transform(op, transform, arguments.size(op, "branches", branches))
     if rank is not None:
         arguments.size(op, "rank", rank)
     model = copy.deepcopy(model)

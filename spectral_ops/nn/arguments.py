@@ -45,6 +45,8 @@ def transform(layer: str, value: Transform | None, branches: int) -> Transform:
         return DCT(branches)
     if not isinstance(value, Transform):
         raise TypeError(f"{layer}: transform must be a spectral_ops.transforms.Transform or None, got {value!r}")
+    if not value.is_real:
+        raise TypeError(f"{layer}: transform must be real (complex branches are not built yet), got {value!r}")
     if value.length != branches:
         raise ValueError(f"{layer}: transform must have length {branches} as branches, got {value.length}")
     return value

@@ -39,6 +39,19 @@ def real(op: str, **tensors: Tensor | Sequence[Tensor | None] | None) -> None:
                 raise TypeError(f"{op}: {label} must be on {device} as {first}, got {t.device}")
 
 
+def dimension(op: str, x: Tensor, dim: int) -> None:
+    """ValueError unless x has a dimension `dim`."""
+    if x.dim() == 0 or not -x.dim() <= dim < x.dim():
+        raise ValueError(f"{op}: dim must be in [{-x.dim()}, {x.dim() - 1}] for x with {x.dim()} dimensions, got {dim}")
+
+
+def number(op: str, x: Tensor) -> Tensor:
+    """x, integers as the default dtype; TypeError for bool."""
+    if x.dtype == torch.bool:
+        raise TypeError(f"{op}: x must be a number, got {x.dtype}")
+    return x if x.is_floating_point() or x.is_complex() else x.to(torch.get_default_dtype())
+
+
 def activation(op: str, name: str, value: str) -> None:
     """ValueError unless `value` is the name of an activation for real branches."""
     if value not in ACTIVATIONS:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import dct
+from . import dct, trigonometric
 from .dct import cpp_why_not
 
 __all__ = ["backward", "check", "cpp", "cpp_why_not", "empty", "reference"]
@@ -44,11 +44,14 @@ def reference(
     inverse: bool = False,
     orthogonalize: bool = False,
 ) -> Tensor:
-    """<dct(u), x> = <u, dct_adjoint(x)> for every u: a DCT of the other type with its first value scaled.
+    """<dct(u), x> = <u, dct_adjoint(x)> for every u: a DCT with its head scaled.
+
+    Types II and III change places, I and IV stay.
 
     Args, Returns, Raises, Accuracy: as `dct`. Gradient: `dct`. Deterministic: bitwise.
     """
-    return dct.transform(x, dim, dct.factors(x.shape[dim], type, norm, inverse, orthogonalize, adjoint=True))
+    f = trigonometric.factors(x.shape[dim], type, norm, inverse, orthogonalize, adjoint=True)
+    return trigonometric.transform(x, dim, f)
 
 
 def cpp(args: list[Any], out: Tensor) -> None:

@@ -63,7 +63,8 @@ def cpp_why_not(x: Tensor, matrix: Tensor, dim: int) -> str | None:
 
 def cpp(args: list[Any], out: Tensor) -> None:
     x, matrix, dim = args
-    torch.ops.spectral_native.dct(x, matrix, dim % x.dim(), out)  # that kernel takes any square matrix
+    one = (1.0,) * 5
+    torch.ops.spectral_native.dct(x, matrix, 0, False, 0, *one, dim % x.dim(), out)  # type 0: any square matrix
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

@@ -29,7 +29,10 @@ template <class T> void gradients(const Gradients<T>&, int64_t begin, int64_t en
 template <class T> void tube_gradients(const TubeGradients<T>&, int64_t begin, int64_t end);
 template <class T> int64_t tube_items(const Tubes<T>&);
 template <class T> void tubes(const Tubes<T>&, int64_t begin, int64_t end);
+template <class T> void long_tubes(const LongTubes<T>&, int64_t begin, int64_t end);
 template <class T> void ensemble(const Ensemble<T>&, int64_t begin, int64_t end);
 template <class T> void ensemble_gradients(const Ensemble<T>&, int64_t begin, int64_t end);
+template <class T> int64_t hadamard_items(const Butterflies<T>&);
+template <class T> void hadamard(const Butterflies<T>&, int64_t begin, int64_t end);
 
 }  // namespace spectral::SPECTRAL_LEVEL

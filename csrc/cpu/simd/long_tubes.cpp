@@ -1,0 +1,185 @@
+// Cosine and sine transforms of long tubes, O(n log n): a tile of tubes passes through one complex Fourier transform in
+// its lanes. Types I to III take two tubes as the real and the imaginary part of one signal, whose symmetry tells their
+// spectra apart, so that odd lengths cost no more than even ones; type IV folds a tube into a signal of n / 2 values.
+// Sine transforms are cosine transforms with signs that alternate and an order that is reversed.
+#include "fourier.h"
+#include "network.h"
+
+namespace spectral::SPECTRAL_LEVEL {
+
+template <class T> struct LongPass {
+  const LongTubes<T>& t;
+  T *in, *work, *other;  // three tiles of t.rows rows; the result ends up in `in`
+
+  static constexpr int64_t kRow = kTile<T>;
+
+  // Row j of the cosine transform's input, where t may be a sine transform.
+  Complex<T> input(int64_t j) const {
+    if (t.sine && t.type != 2) return Complex<T>::of(in + (t.n - 1 - j) * kRow);
+    const Complex<T> x = Complex<T>::of(in + j * kRow);
+    return t.sine && j % 2 ? Complex<T>{-x.re, -x.im} : x;
+  }
+  // Where row k of the cosine transform goes.
+  T* output(T* y, int64_t k) const { return y + (t.sine && t.type == 2 ? t.n - 1 - k : k) * kRow; }
+  T sign(int64_t k) const { return t.sine && t.type != 2 && k % 2 ? -t.scale : t.scale; }
+
+  // z_j = x_2j, z_(n-1-j) = x_(2j+1)
+  void even_odd(T* z) const {
+    for (int64_t j = 0; j < t.n; ++j) input(j).to(z + (j % 2 ? t.n - 1 - j / 2 : j / 2) * kRow);
+  }
+
+  // Type II after the transform: y_k = 2 Re(exp(-i pi k / 2n) Z_k) for both tubes in Z, k and n - k together.
+  void second(const T* z, T* y) const {
+    const Complex<T> zero = Complex<T>::of(z);
+    put(y, 0, {zero.re + zero.re, zero.im + zero.im});
+    for (int64_t k = 1; 2 * k <= t.n; ++k) {
+      const Complex<T> a = Complex<T>::of(z + k * kRow), b = Complex<T>::of(z + (t.n - k) * kRow);
+      const Complex<T> sum = a + b, difference = a - b;
+      const T cosine = t.turns[2 * k], sine = t.turns[2 * k + 1];
+      put(y, k, {cosine * sum.re + sine * difference.im, cosine * sum.im - sine * difference.re});
+      if (2 * k < t.n)
+        put(y, t.n - k, {sine * sum.re - cosine * difference.im, sine * sum.im + cosine * difference.re});
+    }
+  }
+
+  // Type III before the transform: U_k = (x_k - i x_(n-k)) exp(i pi k / 2n) of both tubes, real and imaginary part
+  // exchanged, which makes the transform that follows an inverse one.
+  void third(T* z) const {
+    const Complex<T> zero = input(0);
+    Complex<T>{zero.im, zero.re}.to(z);
+    for (int64_t k = 1; 2 * k <= t.n; ++k) {
+      const Complex<T> x = input(k), m = input(t.n - k);
+      const T c = t.turns[2 * k], s = t.turns[2 * k + 1];
+      const Vec<T> a = c * x.re + s * m.re, b = s * x.re - c * m.re, d = s * x.im - c * m.im, e = c * x.im + s * m.im;
+      Complex<T>{b + e, a - d}.to(z + k * kRow);
+      Complex<T>{e - b, a + d}.to(z + (t.n - k) * kRow);
+    }
+  }
+  void interleaved(const T* u, T* y) const {
+    for (int64_t j = 0; j < t.n; ++j) {
+      const Complex<T> z = Complex<T>::of(u + (j % 2 ? t.n - 1 - j / 2 : j / 2) * kRow);
+      put(y, j, {z.im, z.re});
+    }
+  }
+
+  // Type IV of the tubes in the real (0) or the imaginary (1) lanes: t_j = (x_2j + i x_(n-1-2j)) exp(-i pi (4j+1) /
+  // 4n), and of its transform y_2k = 2 Re(T_k exp(-i pi k / n)), y_(n-1-2k) = -2 Im.
+  template <int kPart> void fourth(T* z, T* spare, T* y) const {
+    const int64_t half = t.n / 2;
+    for (int64_t j = 0; j < half; ++j) {
+      const Complex<T> a = input(2 * j), b = input(t.n - 1 - 2 * j);
+      const Complex<T> x = kPart == 0 ? Complex<T>{a.re, b.re} : Complex<T>{a.im, b.im};
+      (x * (t.turns + 2 * j)).to(z + j * kRow);
+    }
+    const T* result = transform(z, spare);
+    for (int64_t k = 0; k < half; ++k) {
+      const Complex<T> w = Complex<T>::of(result + k * kRow) * (t.turns + 2 * (half + k));
+      const T even = 2 * sign(2 * k), odd = -2 * sign(t.n - 1 - 2 * k);
+      store(y + 2 * k * kRow + kPart * kLanes<T>, even * w.re);
+      store(y + (t.n - 1 - 2 * k) * kRow + kPart * kLanes<T>, odd * w.im);
+    }
+  }
+
+  // Type I: the spectrum of the tube continued as an even (cosine) or odd (sine) signal of t.length values.
+  void first() const {
+    const int64_t shift = t.sine ? 1 : 0;
+    if (t.sine) {
+      std::memset(work, 0, kRow * sizeof(T));
+      std::memset(work + (t.n + 1) * kRow, 0, kRow * sizeof(T));
+    }
+    for (int64_t j = 0; j < t.n; ++j) {
+      const Complex<T> x = Complex<T>::of(in + j * kRow);
+      x.to(work + (j + shift) * kRow);
+      const int64_t mirror = t.length - shift - j;
+      if (mirror == t.length || mirror == j) continue;
+      (t.sine ? Complex<T>{-x.re, -x.im} : x).to(work + mirror * kRow);
+    }
+    const T* z = transform(work, other);
+    for (int64_t k = 0; k < t.n; ++k) {
+      const Complex<T> value = Complex<T>::of(z + (k + shift) * kRow);
+      const Complex<T> y = t.sine ? Complex<T>{-value.im, value.re} : value;
+      Complex<T>{t.scale * y.re, t.scale * y.im}.to(in + k * kRow);
+    }
+  }
+
+  void put(T* y, int64_t k, Complex<T> value) const {
+    const T scale = sign(k);
+    Complex<T>{scale * value.re, scale * value.im}.to(output(y, k));
+  }
+
+  // The Fourier transform of t.length elements; where a prime factor is large, as a convolution with a chirp
+  // (Bluestein).
+  T* transform(T* z, T* spare) const {
+    if (t.circle == 0) return fourier(z, spare, t.length, t.roots);
+    for (int64_t j = 0; j < t.length; ++j) (Complex<T>::of(z + j * kRow) * (t.chirp + 2 * j)).to(z + j * kRow);
+    std::memset(z + t.length * kRow, 0, (t.circle - t.length) * kRow * sizeof(T));
+    T* a = fourier(z, spare, t.circle, t.roots);
+    for (int64_t k = 0; k < t.circle; ++k) {
+      const Complex<T> product = Complex<T>::of(a + k * kRow) * (t.spectrum + 2 * k);
+      Complex<T>{product.im, product.re}.to(a + k * kRow);  // exchanged: the next transform is the inverse
+    }
+    T* b = fourier(a, a == z ? spare : z, t.circle, t.roots);
+    for (int64_t k = 0; k < t.length; ++k) {
+      const Complex<T> value = Complex<T>::of(b + k * kRow);
+      (Complex<T>{value.im, value.re} * (t.chirp + 2 * k)).to(b + k * kRow);
+    }
+    return b;
+  }
+
+  void scale_rows(T first, T last) const {
+    for (int64_t lane = 0; lane < kRow; lane += kLanes<T>) {
+      T *head = in + lane, *tail = in + (t.n - 1) * kRow + lane;
+      if (first != 1) store(head, load(head) * first);
+      if (last != 1) store(tail, load(tail) * last);
+    }
+  }
+
+  void run() const {
+    scale_rows(t.first_in, t.last_in);
+    if (t.type == 1) {
+      first();
+    } else if (t.type == 2) {
+      even_odd(work);
+      second(transform(work, other), in);
+    } else if (t.type == 3) {
+      third(work);
+      interleaved(transform(work, other), in);
+    } else {
+      // the input serves both parts: the result waits in `other`
+      const int64_t half = t.rows / 2 * kRow;
+      fourth<0>(work, work + half, other);
+      fourth<1>(work, work + half, other);
+      std::memcpy(in, other, t.n * kRow * sizeof(T));
+    }
+    scale_rows(t.first_out, t.last_out);
+  }
+};
+
+template <class T> void long_tubes(const LongTubes<T>& t, int64_t begin, int64_t end) {
+  constexpr int lanes = kLanes<T>;
+  const int64_t tile = t.rows * kTile<T>, tubes = t.inner == 1 ? t.outer : t.inner, tiles = ceil_div(tubes, kTile<T>);
+  T* memory = static_cast<T*>(scratch(Slot::item, 3 * tile * sizeof(T)));
+  const LongPass<T> pass{t, memory, memory + tile, memory + 2 * tile};
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t first = item % tiles * kTile<T>, count = min(kTile<T>, tubes - first);
+    if (t.inner == 1) {
+      load_tile(t.x + first * t.n, t.n, count, t.n, pass.in);
+      pass.run();
+      store_tile(pass.in, t.n, count, t.y + first * t.n, t.n);
+      continue;
+    }
+    const int64_t offset = item / tiles * t.n * t.inner + first;
+    for (int64_t q = 0; q < t.n; ++q)
+      for (int v = 0; v < kTile<T>; v += lanes)
+        store(pass.in + q * kTile<T> + v, v < count ? load_part(t.x + offset + q * t.inner + v, count - v) : Vec<T>{});
+    pass.run();
+    for (int64_t q = 0; q < t.n; ++q)
+      for (int v = 0; v < count; v += lanes)
+        store_part(t.y + offset + q * t.inner + v, load(pass.in + q * kTile<T> + v), count - v);
+  }
+}
+
+template void long_tubes<float>(const LongTubes<float>&, int64_t, int64_t);
+template void long_tubes<double>(const LongTubes<double>&, int64_t, int64_t);
+
+}  // namespace spectral::SPECTRAL_LEVEL

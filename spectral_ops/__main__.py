@@ -1,0 +1,6 @@
+"""`python -m spectral_ops` is the command `spectral`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+"""The long transforms of the C++ kernel: which it takes, and the tables of its Fourier transform."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..autograd import untransformed
+from .trigonometric import cosines
+
+LONGEST_CODELET = 64  # up to here the kernel multiplies by the matrix, split by its symmetry
+LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
+FEWEST = 8  # tubes side by side, of the 32 lanes (float32, AVX-512) that a tile has
+LARGEST_RADIX = 79  # csrc/cpu/simd/fourier.h
+
+
+def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
+    """The reason against the C++ kernel for a transform of x along dim."""
+    n = x.shape[dim]
+    if n <= LONGEST_CODELET:
+        return None
+    if type == 4 and n % 2:
+        return f"the long kernel folds type 4 into n / 2 values, and n = {n} is odd"
+    size = length(n, type, sine)
+    if max(size, circle(size)) > LONGEST:
+        return f"n = {n} takes a Fourier transform past the {LONGEST} values whose tile fits the cache"
+    inner = 1
+    for extent in x.shape[dim % x.dim() + 1 :]:
+        inner *= extent
+    side_by_side = inner if inner > 1 else x.numel() // n
+    if side_by_side < FEWEST:
+        return f"{side_by_side} tubes side by side fill too few lanes, which takes {FEWEST}"
+    return None
+
+
+def length(n: int, type: int, sine: bool) -> int:
+    """Of the complex Fourier transform that gives a transform of n values."""
+    return {1: 2 * (n + (1 if sine else -1)), 2: n, 3: n, 4: n // 2}[type]
+
+
+def circle(length: int) -> int:
+    """The power of two in which Bluestein's convolution gives it, where a prime factor is large; else 0."""
+    rest = length
+    for p in range(2, LARGEST_RADIX + 1):
+        while rest % p == 0:
+            rest //= p
+    return 0 if rest == 1 else 1 << (2 * length - 2).bit_length()
+
+
+@functools.lru_cache(maxsize=64)
+def table(n: int, type: int, sine: bool, dtype: torch.dtype) -> Tensor:
+    """What `LongTubes` in csrc/cpu/kernels.h lists, as pairs one after the other, from exact angles in float64.
+
+    Roots exp(-2 pi i j / length) (or of the circle); turns: types 2, 3 exp(i pi k / 2n), 2k <= n, type 4
+    exp(-i pi (4j+1) / 4n) and exp(-i pi k / n); with a circle the chirp exp(-i pi j^2 / length), and the transform of
+    its inverse over the circle.
+    """
+    size = length(n, type, sine)
+    around = circle(size)
+    parts = [_turns(-4 * np.arange(around or size), around or size)]
+    if type in (2, 3):
+        parts.append(_turns(np.arange(n // 2 + 1), n))
+    elif type == 4:
+        j = np.arange(size)
+        parts += [_turns(-(4 * j + 1), 2 * n), _turns(-2 * j, n)]
+    if around:
+        j = np.arange(size, dtype=np.int64)
+        chirp = _turns(-2 * (j * j % (2 * size)), size)
+        inverse: np.ndarray = np.zeros(around, complex)
+        inverse[:size] = chirp.conj()
+        inverse[around - size + 1 :] = chirp[:0:-1].conj()
+        parts += [chirp, np.fft.fft(inverse) / around]
+    pairs = np.concatenate(parts).view(np.float64)
+    with untransformed():  # the cache outlives any transform that the caller is in
+        return torch.from_numpy(pairs.astype(np.float64 if dtype == torch.float64 else np.float32))
+
+
+def _turns(t: np.ndarray, quarter: int) -> np.ndarray:
+    """exp(i pi t / (2 quarter)) for integers t."""
+    return cosines(t, quarter) + 1j * cosines(quarter - t, quarter)
