@@ -177,6 +177,15 @@ def test_gradients_through_the_front(name: str) -> None:
             assert torch.autograd.gradcheck(lambda t, kind=kind: function(t, kind, norm="ortho", **lengths), (x,))
 
 
+@pytest.mark.parametrize("name", ["dct", "idstn"])
+def test_the_front_compiles(name: str) -> None:
+    function = getattr(spectral_ops, name)
+    torch.compiler.reset()
+    for x in (data((4, 5, 6), torch.float64, 0), data((4, 5, 6), torch.complex128, 0)):
+        compiled = torch.compile(lambda t: function(t, 3, 7, 1, norm="forward"), backend="eager", fullgraph=True)
+        assert torch.equal(compiled(x), function(x, 3, 7, 1, norm="forward"))
+
+
 # ---- long lengths, against 30 digits -------------------------------------------------------------------------------
 LONG = [1000, 1021, 4096]
 

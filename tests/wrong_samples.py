@@ -305,7 +305,7 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: transforms.DCT(4, type=0), ValueError, "DCT: type must be one of (1, 2, 3, 4), got 0"),
     (lambda: transforms.DCT(4, norm="max"), ValueError, "DCT: norm must be one of backward, ortho, forward, got 'max'"),
     (lambda: transforms.Identity(0), ValueError, "Identity: length must be at least 1, got 0"),
-    (lambda: transforms.DCT(1, type=1), ValueError, "DCT: x must have length at least 2 along dim -1 for type 1..."),
+    (lambda: transforms.DCT(1, type=1), ValueError, "DCT: length must be at least 2 for type 1, got 1"),
     (lambda: transforms.DST(0), ValueError, "DST: length must be at least 1, got 0"),
     (lambda: transforms.DST(4, 7), ValueError, "DST: type must be one of (1, 2, 3, 4), got 7"),
     (lambda: transforms.DFT(0), ValueError, "DFT: length must be at least 1, got 0"),

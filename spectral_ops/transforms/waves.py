@@ -22,6 +22,8 @@ class _Trigonometric(Fixed):
     def __init__(self, length: int, type: int = 2, norm: str = "ortho") -> None:
         name = self.__class__.__name__
         at_least_one(name, length)
+        if length == 1 and type == 1 and not self.sine:
+            raise ValueError(f"{name}: length must be at least 2 for type 1, got 1")
         trigonometric.check(name, torch.empty(length, device="meta"), type, -1, norm, self.sine)
         super().__init__(*(self._table(length, type, norm, inverse) for inverse in (False, True)))
         self.type, self.norm, self.is_orthogonal = type, norm, norm == "ortho"
