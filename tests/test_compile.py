@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import spectral_ops
 from spectral_ops.autograd import flatten, unflatten
+from spectral_ops.nn import SpectralLinear, SpectralMLP, TNNLinear
 from spectral_ops.table import TABLE
+from spectral_ops.transforms import DCT, DST, Hadamard, Matrix, Transform
 
 ops = torch.ops.spectral
 every_op = pytest.mark.parametrize("op", TABLE)
@@ -189,3 +191,17 @@ def test_compiled_training_step() -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
     with spectral_ops.use("reference"):
         torch.testing.assert_close(step(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SpectralLinear, TNNLinear, SpectralMLP])
+@pytest.mark.parametrize("transform", [DCT(6), DST(6), Hadamard(8), Matrix(torch.eye(6) + 0.1, learned=True)])
+def test_layers_compile_whole(kind: type, transform: Transform) -> None:
+    """No graph break, whatever the transform computes its matrices from; same values and gradients."""
+    q = transform.length
+    layer = SpectralMLP([4, 5, 3], q, transform) if kind is SpectralMLP else kind(4, 3, q, transform)
+    x = torch.randn(5, 4, q)
+    parameters = list(layer.parameters())
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), layer(x))
+    grads = [torch.autograd.grad(f(x).square().sum(), parameters) for f in (compiled, layer)]
+    torch.testing.assert_close(*grads)
