@@ -23,12 +23,16 @@ LEVELS = spectral_ops.cpu_levels()
 
 @dataclass(frozen=True)
 class T:
-    """A tensor argument. kind says which values; dtype and device, where given, override those of the call."""
+    """A tensor argument. kind says which values; dtype and device, where given, override those of the call.
+
+    imaginary: the argument is complex, in the precision of the call.
+    """
 
     shape: tuple[int, ...]
     kind: str = "normal"
     dtype: torch.dtype | None = None
     device: str | None = None
+    imaginary: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,14 @@ class Sample:
     args: tuple[Any, ...]
 
     @property
+    def values(self) -> int:
+        """How many values the tensors have."""
+        return sum(torch.Size(t.shape).numel() for t in _tensors(self.args))
+
+    @property
     def small(self) -> bool:
         """Few enough values for numerical differentiation."""
-        counts = [torch.Size(t.shape).numel() for t in _tensors(self.args)]
-        return 0 not in counts and sum(counts) <= 150
+        return all(torch.Size(t.shape).numel() for t in _tensors(self.args)) and self.values <= 150
 
     def make(self, dtype: torch.dtype, device: str = "cpu", seed: int = 0) -> list[Any]:
         """The arguments. Equal rows, dtypes and seeds give equal values."""
@@ -69,11 +77,15 @@ def _make(value: Any, dtype: torch.dtype, device: str, generator: torch.Generato
         return value
     data = _values(value.shape, value.kind, generator)
     target = value.dtype or (torch.int64 if value.kind.startswith("class") else dtype)
+    if value.imaginary:
+        target = dtype.to_complex()
+        if not data.is_complex():
+            data = torch.complex(data, _values(value.shape, value.kind, generator)) / 2**0.5
     return data.to(target).to(value.device or device)
 
 
 def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Tensor:
-    """float64 values (int64 classes) of a kind: "normal", "weight", "bias", "share", "class<C>" or a matrix's name."""
+    """Values of a kind, exact: "normal", "weight", "bias", "share", "class<C>" (int64) or a matrix's name."""
     normal = torch.randn(shape, dtype=torch.float64, generator=generator)
     if kind.startswith("class"):
         return torch.randint(0, int(kind[5:]), shape, generator=generator)
@@ -90,8 +102,18 @@ def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Te
         if kind == "near_dct":  # one value off: a kernel that assumes the symmetry of the DCT gives wrong results
             m[-1, 0] += 0.25
         return m
+    if kind in ("dft", "inverse_dft"):
+        return fourier(max(shape), min(shape))[kind == "inverse_dft"]
     assert kind == "normal", kind
     return normal
+
+
+def fourier(q: int, p: int) -> tuple[Tensor, Tensor]:
+    """The orthonormal DFT (p, q), its first p frequencies, and its inverse: for p < q that of a half spectrum."""
+    angles = (torch.arange(p)[:, None] * torch.arange(q) % q).double() * (-2 * torch.pi / q)
+    matrix = torch.polar(torch.full_like(angles, q**-0.5), angles)
+    times = torch.tensor([1.0 if p == q or k == 0 or 2 * k == q else 2.0 for k in range(p)], dtype=torch.float64)
+    return matrix, matrix.mH.resolve_conj() * times
 
 
 def transposed(t: Tensor) -> Tensor:
@@ -126,7 +148,7 @@ def map_tensors(f: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def floating(t: Any) -> bool:
-    return isinstance(t, Tensor) and t.is_floating_point()
+    return isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())
 
 
 def _row(op: str, args: list[Any], *words: Any) -> Sample:

@@ -12,9 +12,13 @@ from samples import T
 import spectral_ops
 from spectral_ops import transforms
 
-_KINDS = "float32, float64, bfloat16 or float16"
+_REAL = "float32, float64, bfloat16 or float16"
+_KINDS = "float32, float64, bfloat16, float16, complex64 or complex128"
+_SINGLE = "torch.float32 or torch.complex64"
 _NAMES = "none, relu, gelu, silu, tanh, sigmoid"
-I64, F64, C64, HALF = torch.int64, torch.float64, torch.complex64, torch.bfloat16
+_COMPLEX_NAMES = "none, crelu, modrelu, modrelu:B, zrelu, cardioid"
+I64, F64, HALF = torch.int64, torch.float64, torch.bfloat16
+C64, C128 = torch.complex64, torch.complex128
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ def _dct(op: str) -> list[Wrong]:
         return Wrong(op, error, text, args)
 
     return [
-        row(TypeError, f"x must be {_KINDS}, got torch.int64", T((2, 8), dtype=I64), 2, -1, "ortho", False, False),
-        row(TypeError, f"x must be {_KINDS}, got torch.complex64", T((2, 8), dtype=C64), 2, -1, "ortho", False, False),
+        row(TypeError, f"x must be {_REAL}, got torch.int64", T((2, 8), dtype=I64), 2, -1, "ortho", False, False),
+        row(TypeError, f"x must be {_REAL}, got torch.complex64", T((2, 8), dtype=C64), 2, -1, "ortho", False, False),
         row(ValueError, "type must be one of (2, 3), got 5", x, 5, -1, "ortho", False, False),
         row(ValueError, "norm must be one of backward, ortho, forward, got 'both'", x, 2, -1, "both", False, False),
         row(ValueError, "dim must be in [-2, 1] for x with 2 dimensions, got 2", x, 2, 2, "ortho", False, False),
@@ -65,7 +69,7 @@ _BRANCHES = [
     ("to_branches", ValueError, "transform must be (Q', Q) with Q = 5 as in x, got (5,)", T((2, 3, 5)), T((5,))),
     ("to_branches", TypeError, f"x must be {_KINDS}, got torch.int64", T((2, 3, 5), dtype=I64), T((5, 5), dtype=I64)),
     (
-        "to_branches", TypeError, "transform must be torch.float32 as x, got torch.float64",
+        "to_branches", TypeError, f"transform must be {_SINGLE} as x, got torch.float64",
         T((2, 3, 5)), T((5, 5), dtype=F64),
     ),
     ("to_branches", TypeError, "transform must be on cpu as x, got meta", T((2, 3, 5)), T((5, 5), device="meta")),
@@ -75,9 +79,22 @@ _BRANCHES = [
         "from_branches", TypeError, "inverse must be torch.bfloat16 as y, got torch.float32",
         T((3, 2, 2), dtype=HALF), T((3, 3)),
     ),
-    ("from_branches", TypeError, f"y must be {_KINDS}, got torch.complex64", T((3, 2, 2), dtype=C64), T((3, 3))),
+    ("from_branches", TypeError, f"y must be {_KINDS}, got torch.int64", T((3, 2, 2), dtype=I64), T((3, 3))),
+    (
+        "from_branches", TypeError, "inverse must be torch.complex64 or torch.float32 as y, got torch.complex128",
+        T((3, 2, 2), dtype=C64), T((3, 3), dtype=C128),
+    ),
+    (
+        "to_branches", TypeError, "x must be float32 or float64 where transform is complex, got torch.bfloat16",
+        T((2, 3, 5), dtype=HALF), T((5, 5), dtype=C64),
+    ),
+    (
+        "to_branches", TypeError, "transform must be torch.complex64 or torch.float32 as x, got torch.bfloat16",
+        T((2, 3, 5), dtype=C64), T((5, 5), dtype=HALF),
+    ),
 ]  # fmt: skip
 _X, _W, _B = T((3, 5, 4)), T((3, 6, 4)), T((3, 6))
+_XH, _WH, _BC = T((3, 5, 4), dtype=HALF), T((3, 6, 4), dtype=HALF), T((3, 6), dtype=C64)
 _LINEAR = [
     (ValueError, "x must be (Q, N, I), got (5, 4)", T((5, 4)), _W, _B, "none"),
     (ValueError, "weight must be (Q, O, I) with Q = 3 and I = 4 as in x, got (3, 6, 5)", _X, T((3, 6, 5)), _B, "none"),
@@ -87,9 +104,25 @@ _LINEAR = [
     (ValueError, "bias must be (Q, O) with Q = 3 and O = 6 as in weight, got (6,)", _X, _W, T((6,)), "none"),
     (ValueError, f"activation must be one of {_NAMES}, got 'softplus'", _X, _W, _B, "softplus"),
     (TypeError, f"x must be {_KINDS}, got torch.int64", T((3, 5, 4), dtype=I64), _W, _B, "none"),
-    (TypeError, "bias must be torch.float32 as x, got torch.int64", _X, _W, T((3, 6), dtype=I64), "none"),
-    (TypeError, "weight must be torch.float32 as x, got torch.float64", _X, T((3, 6, 4), dtype=F64), _B, "none"),
+    (TypeError, f"bias must be {_SINGLE} as x, got torch.int64", _X, _W, T((3, 6), dtype=I64), "none"),
+    (TypeError, f"weight must be {_SINGLE} as x, got torch.float64", _X, T((3, 6, 4), dtype=F64), _B, "none"),
     (TypeError, "bias must be on cpu as x, got meta", _X, _W, T((3, 6), device="meta"), "none"),
+    (TypeError, "x must be float32 or float64 where bias is complex, got torch.bfloat16", _XH, _WH, _BC, "none"),
+    *[
+        (
+            ValueError,
+            f"activation must be, for complex numbers, one of {_COMPLEX_NAMES}, got {name!r}",
+            _X,
+            _W,
+            _BC,
+            name,
+        )
+        for name in ("relu", "tanh", "modrelu:", "modrelu:x", "modrelu:B", "modrelu:nan", "crelu:1", "")
+    ],
+    *[
+        (ValueError, f"activation must be one of {_NAMES}, got {name!r}", _X, _W, _B, name)
+        for name in ("crelu", "modrelu", "modrelu:0.5")
+    ],
 ]
 
 # networks: x (N = 5, I = 4, Q = 3), transform, two layers 4 -> 6 -> 2
@@ -116,11 +149,16 @@ _NETWORK = [
     (ValueError, f"activations[1] must be one of {_NAMES}, got 'ReLU'", _IN, _L, _WS, _BS, ["relu", "ReLU"]),
     (TypeError, f"x must be {_KINDS}, got torch.int64", T((5, 4, 3), dtype=I64), _L, _WS, _BS, _AS),
     (
-        TypeError, "weights[1] must be torch.float32 as x, got torch.float64",
+        TypeError, f"weights[1] must be {_SINGLE} as x, got torch.float64",
         _IN, _L, [_W, T((3, 2, 6), dtype=F64)], _BS, _AS,
     ),
     (TypeError, "biases[0] must be on cpu as x, got meta", _IN, _L, _WS, [T((3, 6), device="meta"), None], _AS),
-    (TypeError, "transform must be torch.float32 as x, got torch.complex64", _IN, T((3, 3), dtype=C64), _WS, _BS, _AS),
+    (TypeError, f"transform must be {_SINGLE} as x, got torch.complex128", _IN, T((3, 3), dtype=C128), _WS, _BS, _AS),
+    (
+        ValueError, f"activations[0] must be, for complex numbers, one of {_COMPLEX_NAMES}, got 'relu'",
+        _IN, T((3, 3), dtype=C64), _WS, _BS, _AS,
+    ),
+    (ValueError, f"activations[1] must be one of {_NAMES}, got 'cardioid'", _IN, _L, _WS, _BS, ["none", "cardioid"]),
 ]  # fmt: skip
 _TARGET = [
     (TypeError, "target must be int64, got torch.int32", T((5,), "class2", dtype=torch.int32)),
@@ -146,17 +184,30 @@ _SPECTRAL_LINEAR = [
     (ValueError, f"activation must be one of {_NAMES}, got ''", _IN, _L, _W, _B, "", _L, "none"),
     (ValueError, f"output_activation must be one of {_NAMES}, got 'elu'", _IN, _L, _W, _B, "none", _L, "elu"),
     (
-        TypeError, "inverse must be torch.float32 as x, got torch.float16",
+        TypeError, f"inverse must be {_SINGLE} as x, got torch.float16",
         _IN, _L, _W, _B, "none", T((3, 3), dtype=torch.float16), "none",
+    ),
+    (
+        ValueError, f"activation must be, for complex numbers, one of {_COMPLEX_NAMES}, got 'relu'",
+        _IN, _L, _W, _BC, "relu", _L, "none",
+    ),
+    (  # the result of a whole spectrum is complex
+        ValueError, f"output_activation must be, for complex numbers, one of {_COMPLEX_NAMES}, got 'relu'",
+        _IN, _L, _W, _B, "none", T((3, 3), dtype=C64), "relu",
+    ),
+    (  # that of half a spectrum is real
+        ValueError, f"output_activation must be one of {_NAMES}, got 'crelu'",
+        _IN, T((2, 3), dtype=C64), T((2, 6, 4)), T((2, 6)), "crelu", T((3, 2), dtype=C64), "crelu",
     ),
 ]  # fmt: skip
 # grad_y, x, y and the rest of the layer: y is (N, O, Q) = (5, 6, 3)
 _Y = T((5, 6, 3))
+_TOLD = "none, relu, tanh, sigmoid, crelu, zrelu"
 _LINEAR_BACKWARD = [
     (ValueError, "grad_y must be (N, O, Q) with N = 5, O = 6 and Q = 3, got (5, 6)", T((5, 6)), _IN, _Y, _W, "relu"),
     (ValueError, "y must be (N, O, Q) with N = 5, O = 6 and Q = 3, got (5, 4, 3)", _Y, _IN, T((5, 4, 3)), _W, "relu"),
     (
-        ValueError, "output_activation must be none, relu, tanh or sigmoid, whose derivatives y tells, got 'gelu'",
+        ValueError, f"output_activation must be one of {_TOLD}, whose derivatives y tells, got 'gelu'",
         _Y, _IN, _Y, _W, "gelu",
     ),
     (ValueError, f"output_activation must be one of {_NAMES}, got 'elu'", _Y, _IN, _Y, _W, "elu"),
@@ -164,7 +215,15 @@ _LINEAR_BACKWARD = [
         ValueError, "weight must be (Q', O, I) with Q' = 3 as in transform and I = 4 as in x, got (3, 6, 3)",
         _Y, _IN, _Y, T((3, 6, 3)), "none",
     ),
-    (TypeError, "y must be torch.float32 as x, got torch.float64", _Y, _IN, T((5, 6, 3), dtype=F64), _W, "relu"),
+    (
+        TypeError, "y must be torch.float32 as the result, got torch.float64",
+        _Y, _IN, T((5, 6, 3), dtype=F64), _W, "relu",
+    ),
+    (
+        TypeError, "y must be torch.float32 as the result, got torch.complex64",
+        _Y, _IN, T((5, 6, 3), dtype=C64), _W, "relu",
+    ),
+    (TypeError, "grad_y must be on cpu as the result, got meta", T((5, 6, 3), device="meta"), _IN, _Y, _W, "relu"),
 ]  # fmt: skip
 _Z = T((3, 5, 2))
 _SPACES = "space must be one of probabilities, logits, got 'odds'"
@@ -173,9 +232,13 @@ _ENSEMBLE = [
     (ValueError, "weights must be (Q,) with Q = 3 as in logits, got (2,)", _Z, T((2,)), "logits"),
     (ValueError, "weights must be (Q,) with Q = 3 as in logits, got (3, 1)", _Z, T((3, 1)), "logits"),
     (ValueError, _SPACES, _Z, T((3,)), "odds"),
-    (TypeError, "weights must be torch.float32 as logits, got torch.float64", _Z, T((3,), dtype=F64), "logits"),
+    (TypeError, "weights must be torch.float32 as the result, got torch.float64", _Z, T((3,), dtype=F64), "logits"),
+    (
+        TypeError, "weights must be torch.float32 as the result, got torch.complex64",
+        T((3, 5, 2), dtype=C64), T((3,), dtype=C64), "logits",
+    ),
     (TypeError, f"logits must be {_KINDS}, got torch.int64", T((3, 5, 2), dtype=I64), T((3,)), "logits"),
-]
+]  # fmt: skip
 
 _LOSS = "spectral_mlp_cross_entropy"
 
@@ -202,13 +265,24 @@ def _wrong() -> list[Wrong]:
     for error, text, *tail in [
         (ValueError, "branch_weights must be (Q',) with Q' = 3 as in weights, got (2,)", T((2,)), "logits"),
         (ValueError, _SPACES, shares, "odds"),
-        (TypeError, "branch_weights must be torch.float32 as x, got torch.float64", T((3,), dtype=F64), "logits"),
+        (
+            TypeError,
+            "branch_weights must be torch.float32 as the result, got torch.float64",
+            T((3,), dtype=F64),
+            "logits",
+        ),
+        (
+            TypeError,
+            "branch_weights must be torch.float32 as the result, got torch.complex64",
+            T((3,), dtype=C64),
+            "logits",
+        ),
     ]:
         rows.append(Wrong("spectral_ensemble", error, text, (*right, *tail)))
         rows.append(Wrong("spectral_ensemble_backward", error, text, (T((5, 2)), *right, *tail)))
     for error, text, wrong in [
         (ValueError, "grad_y must be (N, C) with N = 5 and C = 2 as in the output, got (2, 5)", T((2, 5))),
-        (TypeError, "grad_y must be torch.float32 as x, got torch.float64", T((5, 2), dtype=F64)),
+        (TypeError, "grad_y must be torch.float32 as the result, got torch.float64", T((5, 2), dtype=F64)),
     ]:
         rows.append(Wrong("spectral_ensemble_backward", error, text, (wrong, *right, shares, "logits", False)))
     grad, wide = T((3, 5, 2)), T((3, 5, 6))
@@ -217,7 +291,7 @@ def _wrong() -> list[Wrong]:
         (ValueError, "grad_y must be (Q, N, O) with Q = 3, N = 5 and O = 2, got (3, 5, 6)", wide, _X, _WS, _BS, _AS),
         (ValueError, "grad_y must be (Q, N, O) with Q = 3, N = 5 and O = 2, got (5, 2)", T((5, 2)), _X, _WS, _BS, _AS),
         (ValueError, "biases must have one entry per weight, 2, got 0", grad, _X, _WS, [], _AS),
-        (TypeError, "grad_y must be torch.float32 as x, got torch.float64", T((3, 5, 2), dtype=F64), _X, _WS, _BS, _AS),
+        (TypeError, f"grad_y must be {_SINGLE} as x, got torch.float64", T((3, 5, 2), dtype=F64), _X, _WS, _BS, _AS),
     ]:  # fmt: skip
         rows.append(Wrong("branch_mlp_backward", error, text, (wrong, *layers, True)))
     for error, text, *args in _ENSEMBLE:
@@ -225,7 +299,7 @@ def _wrong() -> list[Wrong]:
         rows.append(Wrong("branch_ensemble_backward", error, text, (T((5, 2)), *args)))
     for error, text, wrong in [
         (ValueError, "grad_y must be (N, C) with N = 5 and C = 2 as in logits, got (2, 5)", T((2, 5))),
-        (TypeError, "grad_y must be torch.float32 as logits, got torch.float64", T((5, 2), dtype=F64)),
+        (TypeError, "grad_y must be torch.float32 as the result, got torch.float64", T((5, 2), dtype=F64)),
     ]:
         rows.append(Wrong("branch_ensemble_backward", error, text, (wrong, _Z, T((3,)), "logits")))
     return rows
