@@ -18,9 +18,11 @@ class Transform(nn.Module):
     Attributes:
         length: Q, the length of the tube.
         branches: Q', how many independent branches it makes (= Q for real transforms).
-        matrix: (Q', Q), float64 unless learned.
-        inverse: (Q, Q'), with inverse @ matrix = identity.
+        matrix: (Q', Q), float64 unless learned, complex128 where it is complex.
+        inverse: (Q, Q'), with inverse @ matrix = identity; of half a spectrum Re(inverse @ matrix) = identity.
         is_real, is_orthogonal: what kind of matrix it is.
+        is_half: a half spectrum of real data (a complex matrix, Q' = Q // 2 + 1): the layers take the real part of
+            what the inverse gives. For Q <= 2, where Q' = Q, only the transform itself can say so.
     """
 
     matrix: Tensor
@@ -35,25 +37,34 @@ class Transform(nn.Module):
         self._cache: dict[tuple, tuple[Any, int, Any]] = {}  # source, its version, the converted matrix
 
     @property
+    def is_half(self) -> bool:
+        return not self.is_real and self.branches < self.length
+
+    @property
     def inverse(self) -> Tensor:
         return self.matrix.mT if self.is_orthogonal else torch.linalg.inv(self.matrix)
 
     def matrix_as(self, x: Tensor) -> Tensor:
-        """The matrix in the dtype and on the device of x."""
+        """The matrix in the precision and on the device of x: real or complex as the matrix is."""
         return self._as("matrix", x)
 
     def inverse_as(self, x: Tensor) -> Tensor:
-        """The inverse in the dtype and on the device of x."""
+        """The inverse in the precision and on the device of x: real or complex as the inverse is."""
         return self._as("inverse", x)
 
     def _as(self, name: str, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        if not self.is_real:  # there is no complex half that ops take: half x gets complex64, and the op's error
+            dtype = torch.complex128 if dtype in (torch.float64, torch.complex128) else torch.complex64
+        elif dtype.is_complex:
+            dtype = dtype.to_real()
         if torch.compiler.is_compiling() or transforming() or not outside_modes():
-            return getattr(self, name).to(x.device, x.dtype)  # belongs to the transform or mode: not to be kept
+            return getattr(self, name).to(x.device, dtype)  # belongs to the transform or mode: not to be kept
         matrix, key = self.matrix, (name, x.dtype, x.device)
         source, version, value = self._cache.get(key, (None, 0, None))
         if source is not matrix or version != matrix._version:
             with torch.inference_mode(False), torch.no_grad():
-                value = getattr(self, name).to(x.device, x.dtype).contiguous()
+                value = getattr(self, name).to(x.device, dtype).contiguous().resolve_conj()
             self._cache[key] = (matrix, matrix._version, value)
         return value
 
@@ -171,7 +182,7 @@ class Matrix(Transform):
         return self
 
     def _as(self, name: str, x: Tensor) -> Tensor:
-        return getattr(self, name).to(x.device, x.dtype) if self.learned else super()._as(name, x)
+        return getattr(self, name).to(x.device, x.dtype.to_real()) if self.learned else super()._as(name, x)
 
     def extra_repr(self) -> str:
         return f"{self.length}, learned={self.learned}"
