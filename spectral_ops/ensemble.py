@@ -78,7 +78,8 @@ def learned(logits: Tensor, target: Tensor, space: str = "probabilities", steps:
     training data the most overfitted branch would win. No paper has this weighting.
 
     Args:
-        logits: (Q, N, C), of held-out samples. target: (N,) int64. space: as in `BranchEnsemble`.
+        logits: (Q, N, C), of held-out samples; of complex ones the real part counts.
+        target: (N,) int64. space: as in `BranchEnsemble`.
         steps: iterations at most.
 
     Raises: ValueError, TypeError for other shapes, dtypes or names.
@@ -87,7 +88,8 @@ def learned(logits: Tensor, target: Tensor, space: str = "probabilities", steps:
     checks.space("learned", space)
     with torch.inference_mode(False), torch.enable_grad():
         # clones, as autograd cannot save tensors of inference mode
-        exact, target = logits.detach().double().clone(), target.clone()
+        real = logits.real if logits.is_complex() else logits
+        exact, target = real.detach().double().clone(), target.clone()
         scores = exact.new_zeros(exact.shape[0], requires_grad=True)
         optimizer = torch.optim.LBFGS([scores], max_iter=steps, line_search_fn="strong_wolfe")
 
@@ -99,19 +101,20 @@ def learned(logits: Tensor, target: Tensor, space: str = "probabilities", steps:
             return loss
 
         optimizer.step(closure)
-    return torch.softmax(scores.detach(), 0).to(logits.dtype)
+    return torch.softmax(scores.detach(), 0).to(logits.dtype.to_real())
 
 
 def branch_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Each branch's own mean cross-entropy: -mean_n log softmax(logits[q, n])[target[n]], (Q,).
+    """Each branch's own mean cross-entropy: -mean_n log softmax(Re logits[q, n])[target[n]], (Q,).
 
     The composition that `torch.ops.spectral.spectral_mlp_cross_entropy` fuses with the network.
 
-    Args: logits (Q, N, C). target (N,) int64.
+    Args: logits (Q, N, C), real or complex. target (N,) int64.
     Raises: ValueError for shapes, TypeError for dtypes.
     """
     _check_target("branch_cross_entropy", logits, target)
     q, n, _ = logits.shape
+    logits = logits.real if logits.is_complex() else logits
     losses = functional.cross_entropy(logits.flatten(0, 1), target.repeat(q), reduction="none")
     return losses.view(q, n).mean(1)
 

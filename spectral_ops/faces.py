@@ -170,10 +170,10 @@ def _wide(transform: Transform, x: Tensor) -> Tensor:
 def _forward(transform: Transform, x: Tensor) -> Tensor:
     """L along the last dimension, (..., Q) -> (..., Q')."""
     x = _wide(transform, x)
-    return product(x, transform.matrix_as(x).mT)
+    return product(x, transform.matrix_as(x).to(x.dtype).mT)
 
 
 def _backward(transform: Transform, y: Tensor) -> Tensor:
     """L^-1 along the last dimension, (..., Q') -> (..., Q); of half a spectrum the real part is to be taken."""
     y = _wide(transform, y)
-    return product(y, transform.inverse_as(y).mT)
+    return product(y, transform.inverse_as(y).to(y.dtype).mT)

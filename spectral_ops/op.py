@@ -27,7 +27,8 @@ from .autograd import autograd_kernel, flatten, tensors_of, unflatten
 from .table import TABLE, Row
 
 BACKENDS = ("reference", "cpp", "triton")
-_HALF = (torch.bfloat16, torch.float16)
+_HALF = frozenset((torch.bfloat16, torch.float16))
+_COMPLEX = frozenset((torch.complex64, torch.complex128))
 _LIB = torch.library.Library("spectral", "DEF")
 _forced: ContextVar[str | None] = ContextVar("spectral_ops_backend", default=None)
 _warned: set[str] = set()
@@ -88,6 +89,8 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
     for t in tensors:
         if t.layout is not torch.strided:
             return "the native kernels take strided tensors only"
+        if t.dtype in _COMPLEX:
+            return "the native kernels are for real numbers"
     why = getattr(rule_of(row.name), f"{backend}_why_not", None)
     return why(*args) if why else None
 
@@ -187,6 +190,8 @@ def _autocast_kernel(op: _Op, device: str) -> Callable:
         args = op.complete(given)
         dtype = torch.get_autocast_dtype(device)
         with torch.amp.autocast(device, enabled=False):
+            if any(t.is_complex() for t in tensors_of(args)):  # complex goes with float32, not with half
+                return op.below(*lower(args, torch.float32))
             if op.row.autocast == "rule":
                 return op.rule.autocast(args, dtype)
             tensors, structure = flatten(args)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import tube_samples
 from torch import Tensor
 
 import spectral_ops
@@ -23,12 +24,16 @@ LEVELS = spectral_ops.cpu_levels()
 
 @dataclass(frozen=True)
 class T:
-    """A tensor argument. kind says which values; dtype and device, where given, override those of the call."""
+    """A tensor argument. kind says which values; dtype and device, where given, override those of the call.
+
+    imaginary: the argument is complex, in the precision of the call.
+    """
 
     shape: tuple[int, ...]
     kind: str = "normal"
     dtype: torch.dtype | None = None
     device: str | None = None
+    imaginary: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,14 @@ class Sample:
     args: tuple[Any, ...]
 
     @property
+    def values(self) -> int:
+        """How many values the tensors have."""
+        return sum(torch.Size(t.shape).numel() for t in _tensors(self.args))
+
+    @property
     def small(self) -> bool:
         """Few enough values for numerical differentiation."""
-        counts = [torch.Size(t.shape).numel() for t in _tensors(self.args)]
-        return 0 not in counts and sum(counts) <= 150
+        return all(torch.Size(t.shape).numel() for t in _tensors(self.args)) and self.values <= 150
 
     def make(self, dtype: torch.dtype, device: str = "cpu", seed: int = 0) -> list[Any]:
         """The arguments. Equal rows, dtypes and seeds give equal values."""
@@ -69,11 +78,15 @@ def _make(value: Any, dtype: torch.dtype, device: str, generator: torch.Generato
         return value
     data = _values(value.shape, value.kind, generator)
     target = value.dtype or (torch.int64 if value.kind.startswith("class") else dtype)
+    if value.imaginary:
+        target = dtype.to_complex()
+        if not data.is_complex():
+            data = torch.complex(data, _values(value.shape, value.kind, generator)) / 2**0.5
     return data.to(target).to(value.device or device)
 
 
 def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Tensor:
-    """float64 values (int64 classes) of a kind: "normal", "weight", "filter", "bias", "share", "class<C>", a matrix."""
+    """Values of a kind, exact: "normal", "weight", "filter", "bias", "share", "class<C>" (int64), or a matrix."""
     normal = torch.randn(shape, dtype=torch.float64, generator=generator)
     if kind.startswith("class"):
         return torch.randint(0, int(kind[5:]), shape, generator=generator)
@@ -92,8 +105,18 @@ def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Te
         if kind == "near_dct":  # one value off: a kernel that assumes the symmetry of the DCT gives wrong results
             m[-1, 0] += 0.25
         return m
+    if kind in ("dft", "inverse_dft"):
+        return fourier(max(shape), min(shape))[kind == "inverse_dft"]
     assert kind == "normal", kind
     return normal
+
+
+def fourier(q: int, p: int) -> tuple[Tensor, Tensor]:
+    """The orthonormal DFT (p, q), its first p frequencies, and its inverse: for p < q that of a half spectrum."""
+    angles = (torch.arange(p)[:, None] * torch.arange(q) % q).double() * (-2 * torch.pi / q)
+    matrix = torch.polar(torch.full_like(angles, q**-0.5), angles)
+    times = torch.tensor([1.0 if p == q or k == 0 or 2 * k == q else 2.0 for k in range(p)], dtype=torch.float64)
+    return matrix, matrix.mH.resolve_conj() * times
 
 
 def transposed(t: Tensor) -> Tensor:
@@ -128,89 +151,13 @@ def map_tensors(f: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def floating(t: Any) -> bool:
-    return isinstance(t, Tensor) and t.is_floating_point()
+    return isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())
 
 
 def make_row(op: str, args: list[Any], *words: Any) -> Sample:
     return Sample(op, "-".join(str(w) for w in (op, *words)), tuple(args))
 
 
-# ---- dct, dct_adjoint, dst, dst_adjoint: shape, dim, type, norm, inverse, orthogonalize ----------------------------
-_DCT = [
-    ((64, 28, 28), -1, 2, "ortho", False, True),
-    ((3, 1), -1, 2, "backward", False, False),
-    ((3, 1), -1, 3, "forward", True, True),
-    ((5, 7), -1, 2, "backward", False, False),
-    ((5, 7), 1, 3, "backward", True, True),
-    ((2, 8, 3), 1, 3, "ortho", True, True),
-    ((4, 10), -1, 2, "forward", True, False),
-    ((10, 15), 0, 2, "backward", False, True),
-    ((16, 16), 0, 3, "ortho", False, True),
-    ((33, 29), -1, 2, "backward", True, False),
-    ((17, 31), -1, 3, "backward", False, False),
-    ((65, 32), -1, 2, "ortho", False, False),
-    ((3, 33, 2), -2, 2, "forward", False, True),
-    ((2, 57, 5), 1, 2, "ortho", False, True),
-    ((7, 64), -1, 3, "ortho", False, True),
-    ((64, 130), 0, 2, "ortho", False, True),
-    ((13,), 0, 2, "backward", False, False),
-    ((2, 3, 4, 5), 1, 3, "forward", False, False),
-    ((0, 8), -1, 2, "backward", False, False),
-    ((4, 0, 8), 2, 2, "backward", False, False),
-    ((0, 300), -1, 1, "backward", False, False),
-    ((2, 100), -1, 2, "ortho", False, True),
-    ((2, 257), -1, 3, "backward", False, False),
-    ((2, 300), -1, 2, "forward", True, True),
-    ((3, 9), -1, 1, "ortho", False, True),
-    ((2, 4, 3), 1, 1, "backward", True, False),
-    ((2, 2), -1, 1, "forward", False, True),
-    ((33, 31), -1, 1, "backward", False, False),
-    ((2, 299), -1, 1, "ortho", False, True),
-    ((4, 8), -1, 4, "ortho", False, True),
-    ((17, 28), 0, 4, "backward", True, False),
-    ((3, 32, 5), 1, 4, "forward", False, True),
-    ((3, 1), -1, 4, "backward", False, False),
-    ((2, 258), -1, 4, "ortho", True, False),
-    ((2, 261), -1, 4, "backward", False, False),
-]
-_DST = [
-    ((64, 28, 28), -1, 2, "ortho", False, True),
-    ((3, 1), -1, 1, "backward", False, False),
-    ((3, 1), -1, 2, "forward", True, True),
-    ((3, 1), -1, 3, "backward", False, True),
-    ((5, 7), -1, 1, "ortho", False, True),
-    ((2, 8, 3), 1, 3, "ortho", True, True),
-    ((10, 15), 0, 2, "backward", False, True),
-    ((4, 10), -1, 4, "forward", True, False),
-    ((33, 29), -1, 3, "backward", False, False),
-    ((3, 32, 5), 1, 1, "forward", True, False),
-    ((7, 64), -1, 2, "ortho", False, False),
-    ((13,), 0, 4, "backward", False, False),
-    ((0, 8), -1, 1, "backward", False, False),
-    ((2, 100), -1, 3, "ortho", False, True),
-    ((2, 271), -1, 1, "ortho", False, False),
-    ((2, 300), -1, 2, "ortho", False, True),
-    ((2, 257), -1, 3, "forward", True, True),
-    ((2, 262), -1, 4, "backward", False, False),
-]
-# ---- hadamard: shape, dim, normalized ------------------------------------------------------------------------------
-_HADAMARD = [
-    ((64, 28, 32), -1, True),
-    ((3, 1), -1, True),
-    ((5, 2), -1, False),
-    ((4, 7), 0, True),
-    ((7, 4), 1, False),
-    ((2, 8, 3), 1, True),
-    ((33, 16), -1, True),
-    ((3, 16, 33), -2, False),
-    ((5, 64), -1, True),
-    ((128, 5), 0, True),
-    ((2, 256), -1, True),
-    ((1, 1024, 2), 1, False),
-    ((16,), 0, True),
-    ((0, 8), -1, True),
-    ((8, 0), 0, True),
-]
 # ---- to_branches, from_branches: N, I, Q, Q', matrix ---------------------------------------------------------------
 _BRANCHES = [
     (64, 28, 28, 28, "dct2"),
@@ -323,12 +270,12 @@ def _network_id(n: int, i: int, q: int, p: int, matrix: str | None, widths: list
 
 def _rows() -> list[Sample]:
     rows = []
-    for family, base in ((_DCT, "dct"), (_DST, "dst")):
+    for family, base in ((tube_samples.DCT, "dct"), (tube_samples.DST, "dst")):
         for shape, dim, type, norm, inverse, orthogonalize in family:
             for op in (base, f"{base}_adjoint"):
                 words = ("x".join(map(str, shape)), dim, type, norm, "inverse" * inverse, "head" * orthogonalize)
                 rows.append(make_row(op, [T(shape), type, dim, norm, inverse, orthogonalize], *words))
-    for shape, dim, normalized in _HADAMARD:
+    for shape, dim, normalized in tube_samples.HADAMARD:
         args = [T(shape), dim, normalized]
         rows.append(make_row("hadamard", args, "x".join(map(str, shape)), dim, "normalized" * normalized))
     for n, i, q, p, matrix in _BRANCHES:

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from wrong_algebra import WRONG_ALGEBRA
 from wrong_layers import WRONG_LAYERS
 from wrong_samples import WRONG, WRONG_CALLS, Wrong
+from wrong_transforms import WRONG_TRANSFORMS
 
 import spectral_ops
 
@@ -59,7 +60,7 @@ def test_explain_checks_too(row: Wrong) -> None:
 
 @pytest.mark.parametrize(
     ("function", "error", "text"),
-    [pytest.param(*row, id=row[2]) for row in (*WRONG_CALLS, *WRONG_ALGEBRA, *WRONG_LAYERS)],
+    [pytest.param(*row, id=row[2]) for row in (*WRONG_CALLS, *WRONG_TRANSFORMS, *WRONG_ALGEBRA, *WRONG_LAYERS)],
 )
 def test_python_front(function, error, text) -> None:
     match = re.escape(text.removesuffix("...")) + ("" if text.endswith("...") else "$")
@@ -120,7 +121,9 @@ def _missing(messages: dict[str, str], texts: list[str]) -> dict[str, str]:
 def test_every_message_has_a_row() -> None:
     messages = _messages(sorted((_ROOT / "ops").glob("*.py")))
     assert len(messages) > 25, "the search for messages finds too little"
-    assert not _missing(messages, [row.message for row in WRONG] + [text for _, _, text in WRONG_CALLS])
+    assert not _missing(
+        messages, [row.message for row in WRONG] + [text for _, _, text in (*WRONG_CALLS, *WRONG_TRANSFORMS)]
+    )
 
 
 def test_every_message_of_the_algebra_has_a_row() -> None:

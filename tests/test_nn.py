@@ -318,7 +318,7 @@ WRONG = [
     (
         lambda: SpectralMLP([I, O], Q)(torch.rand(N, I, Q).double()),
         TypeError,
-        "spectral_mlp: weights[0] must be torch.float64 as x, got torch.float32",
+        "spectral_mlp: weights[0] must be torch.float64 or torch.complex128 as x, got torch.float32",
     ),
 ]  # fmt: skip
 

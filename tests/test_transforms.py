@@ -287,12 +287,6 @@ def test_layers_take_every_real_transform(name: str, layer: type) -> None:
     assert SpectralMLP([3, 4], 8, transform=TRANSFORMS[name](8))(x.float()).shape == (8, 5, 4)
 
 
-def test_complex_transforms_are_refused_by_layers() -> None:
-    for layer in (SpectralLinear, TNNLinear):
-        with pytest.raises(TypeError, match="transform must be real"):
-            layer(3, 2, 8, transform=DFT(8))
-
-
 # ---- spectral plot transforms --------------------------------------------------------------------------------------
 def test_the_picture_of_the_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """`python -m spectral_ops plot transforms` writes a picture that has every colour of the scale in it."""

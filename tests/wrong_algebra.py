@@ -57,11 +57,6 @@ def _cuts() -> list[tuple[Callable[[], Any], type[Exception], str]]:
     return rows
 
 
-def _with_transform(layer: SpectralLinear, transform: Any) -> SpectralLinear:
-    layer.transform = transform
-    return layer
-
-
 # as in WRONG_CALLS: what is called, the error, the whole message
 WRONG_ALGEBRA: list[tuple[Callable[[], Any], type[Exception], str]] = [
     *_of_each(),
@@ -132,7 +127,7 @@ WRONG_ALGEBRA: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (
         lambda: SpectralLinear.from_dense(_LINEAR, 6, complex_matrix()), TypeError,
-        f"{_FROM}: transform must be real (complex branches are not built yet), got Table(6)",
+        f"{_FROM}: transform must be real, got Table(6)",
     ),
     (
         lambda: SpectralLinear.from_dense(_LINEAR, 6, rank=3), ValueError,
@@ -144,7 +139,7 @@ WRONG_ALGEBRA: list[tuple[Callable[[], Any], type[Exception], str]] = [
         f"{_TO}: activation must be none, for the layer to be a matrix, got 'relu'",
     ),
     (
-        lambda: _with_transform(SpectralLinear(2, 3, 6), dft()).to_dense(), TypeError,
+        lambda: SpectralLinear(2, 3, 6, dft()).to_dense(), TypeError,
         f"{_TO}: transform must be real, got Table(6)",
     ),
     (

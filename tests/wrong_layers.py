@@ -13,7 +13,7 @@ from spectral_ops.compress import FlatSpectralLinear, to_spectral
 from spectral_ops.nn import BranchConv2d, FromBranches2d, SpectralConv2d, SpectralLinear, SpectralPool, ToBranches2d
 from spectral_ops.transforms import DCT, DFT
 
-_REAL = "transform must be real (complex branches are not built yet), got DFT(4, real=False, norm='ortho')"
+_REAL = "transform must be real (complex convolutions are not built yet), got DFT(4, real=False, norm='ortho')"
 Rows = list[tuple[Callable[[], Any], type[Exception], str]]
 
 

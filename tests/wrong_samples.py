@@ -13,8 +13,14 @@ import spectral_ops
 from spectral_ops import transforms
 
 KINDS = "float32, float64, bfloat16 or float16"
+_REAL = KINDS
+_KINDS = "float32, float64, bfloat16, float16, complex64 or complex128"
+_SINGLE = "torch.float32 or torch.complex64"
 NAMES = "none, relu, gelu, silu, tanh, sigmoid"
-I64, F64, C64, HALF = torch.int64, torch.float64, torch.complex64, torch.bfloat16
+_NAMES = NAMES
+_COMPLEX_NAMES = "none, crelu, modrelu, modrelu:B, zrelu, cardioid"
+I64, F64, HALF = torch.int64, torch.float64, torch.bfloat16
+C64, C128 = torch.complex64, torch.complex128
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,9 @@ _BRANCHES = [
     ("to_branches", ValueError, "x must be (N, I, Q), got (3, 4)", T((3, 4)), T((4, 4))),
     ("to_branches", ValueError, "transform must be (Q', Q) with Q = 5 as in x, got (5, 4)", T((2, 3, 5)), T((5, 4))),
     ("to_branches", ValueError, "transform must be (Q', Q) with Q = 5 as in x, got (5,)", T((2, 3, 5)), T((5,))),
-    ("to_branches", TypeError, f"x must be {KINDS}, got torch.int64", T((2, 3, 5), dtype=I64), T((5, 5), dtype=I64)),
+    ("to_branches", TypeError, f"x must be {_KINDS}, got torch.int64", T((2, 3, 5), dtype=I64), T((5, 5), dtype=I64)),
     (
-        "to_branches", TypeError, "transform must be torch.float32 as x, got torch.float64",
+        "to_branches", TypeError, f"transform must be {_SINGLE} as x, got torch.float64",
         T((2, 3, 5)), T((5, 5), dtype=F64),
     ),
     ("to_branches", TypeError, "transform must be on cpu as x, got meta", T((2, 3, 5)), T((5, 5), device="meta")),
@@ -88,9 +94,22 @@ _BRANCHES = [
         "from_branches", TypeError, "inverse must be torch.bfloat16 as y, got torch.float32",
         T((3, 2, 2), dtype=HALF), T((3, 3)),
     ),
-    ("from_branches", TypeError, f"y must be {KINDS}, got torch.complex64", T((3, 2, 2), dtype=C64), T((3, 3))),
+    ("from_branches", TypeError, f"y must be {_KINDS}, got torch.int64", T((3, 2, 2), dtype=I64), T((3, 3))),
+    (
+        "from_branches", TypeError, "inverse must be torch.complex64 or torch.float32 as y, got torch.complex128",
+        T((3, 2, 2), dtype=C64), T((3, 3), dtype=C128),
+    ),
+    (
+        "to_branches", TypeError, "x must be float32 or float64 where transform is complex, got torch.bfloat16",
+        T((2, 3, 5), dtype=HALF), T((5, 5), dtype=C64),
+    ),
+    (
+        "to_branches", TypeError, "transform must be torch.complex64 or torch.float32 as x, got torch.bfloat16",
+        T((2, 3, 5), dtype=C64), T((5, 5), dtype=HALF),
+    ),
 ]  # fmt: skip
 _X, _W, _B = T((3, 5, 4)), T((3, 6, 4)), T((3, 6))
+_XH, _WH, _BC = T((3, 5, 4), dtype=HALF), T((3, 6, 4), dtype=HALF), T((3, 6), dtype=C64)
 _LINEAR = [
     (ValueError, "x must be (Q, N, I), got (5, 4)", T((5, 4)), _W, _B, "none"),
     (ValueError, "weight must be (Q, O, I) with Q = 3 and I = 4 as in x, got (3, 6, 5)", _X, T((3, 6, 5)), _B, "none"),
@@ -98,11 +117,27 @@ _LINEAR = [
     (ValueError, "weight must be (Q, O, I) with Q = 3 and I = 4 as in x, got (6, 4)", _X, T((6, 4)), _B, "none"),
     (ValueError, "bias must be (Q, O) with Q = 3 and O = 6 as in weight, got (3, 5)", _X, _W, T((3, 5)), "none"),
     (ValueError, "bias must be (Q, O) with Q = 3 and O = 6 as in weight, got (6,)", _X, _W, T((6,)), "none"),
-    (ValueError, f"activation must be one of {NAMES}, got 'softplus'", _X, _W, _B, "softplus"),
-    (TypeError, f"x must be {KINDS}, got torch.int64", T((3, 5, 4), dtype=I64), _W, _B, "none"),
-    (TypeError, "bias must be torch.float32 as x, got torch.int64", _X, _W, T((3, 6), dtype=I64), "none"),
-    (TypeError, "weight must be torch.float32 as x, got torch.float64", _X, T((3, 6, 4), dtype=F64), _B, "none"),
+    (ValueError, f"activation must be one of {_NAMES}, got 'softplus'", _X, _W, _B, "softplus"),
+    (TypeError, f"x must be {_KINDS}, got torch.int64", T((3, 5, 4), dtype=I64), _W, _B, "none"),
+    (TypeError, f"bias must be {_SINGLE} as x, got torch.int64", _X, _W, T((3, 6), dtype=I64), "none"),
+    (TypeError, f"weight must be {_SINGLE} as x, got torch.float64", _X, T((3, 6, 4), dtype=F64), _B, "none"),
     (TypeError, "bias must be on cpu as x, got meta", _X, _W, T((3, 6), device="meta"), "none"),
+    (TypeError, "x must be float32 or float64 where bias is complex, got torch.bfloat16", _XH, _WH, _BC, "none"),
+    *[
+        (
+            ValueError,
+            f"activation must be, for complex numbers, one of {_COMPLEX_NAMES}, got {name!r}",
+            _X,
+            _W,
+            _BC,
+            name,
+        )
+        for name in ("relu", "tanh", "modrelu:", "modrelu:x", "modrelu:B", "modrelu:nan", "crelu:1", "")
+    ],
+    *[
+        (ValueError, f"activation must be one of {_NAMES}, got {name!r}", _X, _W, _B, name)
+        for name in ("crelu", "modrelu", "modrelu:0.5")
+    ],
 ]
 
 # networks: x (N = 5, I = 4, Q = 3), transform, two layers 4 -> 6 -> 2
@@ -127,13 +162,18 @@ _NETWORK = [
         _IN, _L, _WS, [None, _B], _AS,
     ),
     (ValueError, f"activations[1] must be one of {NAMES}, got 'ReLU'", _IN, _L, _WS, _BS, ["relu", "ReLU"]),
-    (TypeError, f"x must be {KINDS}, got torch.int64", T((5, 4, 3), dtype=I64), _L, _WS, _BS, _AS),
+    (TypeError, f"x must be {_KINDS}, got torch.int64", T((5, 4, 3), dtype=I64), _L, _WS, _BS, _AS),
     (
-        TypeError, "weights[1] must be torch.float32 as x, got torch.float64",
+        TypeError, f"weights[1] must be {_SINGLE} as x, got torch.float64",
         _IN, _L, [_W, T((3, 2, 6), dtype=F64)], _BS, _AS,
     ),
     (TypeError, "biases[0] must be on cpu as x, got meta", _IN, _L, _WS, [T((3, 6), device="meta"), None], _AS),
-    (TypeError, "transform must be torch.float32 as x, got torch.complex64", _IN, T((3, 3), dtype=C64), _WS, _BS, _AS),
+    (TypeError, f"transform must be {_SINGLE} as x, got torch.complex128", _IN, T((3, 3), dtype=C128), _WS, _BS, _AS),
+    (
+        ValueError, f"activations[0] must be, for complex numbers, one of {_COMPLEX_NAMES}, got 'relu'",
+        _IN, T((3, 3), dtype=C64), _WS, _BS, _AS,
+    ),
+    (ValueError, f"activations[1] must be one of {_NAMES}, got 'cardioid'", _IN, _L, _WS, _BS, ["none", "cardioid"]),
 ]  # fmt: skip
 _TARGET = [
     (TypeError, "target must be int64, got torch.int32", T((5,), "class2", dtype=torch.int32)),
@@ -159,17 +199,30 @@ _SPECTRAL_LINEAR = [
     (ValueError, f"activation must be one of {NAMES}, got ''", _IN, _L, _W, _B, "", _L, "none"),
     (ValueError, f"output_activation must be one of {NAMES}, got 'elu'", _IN, _L, _W, _B, "none", _L, "elu"),
     (
-        TypeError, "inverse must be torch.float32 as x, got torch.float16",
+        TypeError, f"inverse must be {_SINGLE} as x, got torch.float16",
         _IN, _L, _W, _B, "none", T((3, 3), dtype=torch.float16), "none",
+    ),
+    (
+        ValueError, f"activation must be, for complex numbers, one of {_COMPLEX_NAMES}, got 'relu'",
+        _IN, _L, _W, _BC, "relu", _L, "none",
+    ),
+    (  # the result of a whole spectrum is complex
+        ValueError, f"output_activation must be, for complex numbers, one of {_COMPLEX_NAMES}, got 'relu'",
+        _IN, _L, _W, _B, "none", T((3, 3), dtype=C64), "relu",
+    ),
+    (  # that of half a spectrum is real
+        ValueError, f"output_activation must be one of {_NAMES}, got 'crelu'",
+        _IN, T((2, 3), dtype=C64), T((2, 6, 4)), T((2, 6)), "crelu", T((3, 2), dtype=C64), "crelu",
     ),
 ]  # fmt: skip
 # grad_y, x, y and the rest of the layer: y is (N, O, Q) = (5, 6, 3)
 _Y = T((5, 6, 3))
+_TOLD = "none, relu, tanh, sigmoid, crelu, zrelu"
 _LINEAR_BACKWARD = [
     (ValueError, "grad_y must be (N, O, Q) with N = 5, O = 6 and Q = 3, got (5, 6)", T((5, 6)), _IN, _Y, _W, "relu"),
     (ValueError, "y must be (N, O, Q) with N = 5, O = 6 and Q = 3, got (5, 4, 3)", _Y, _IN, T((5, 4, 3)), _W, "relu"),
     (
-        ValueError, "output_activation must be none, relu, tanh or sigmoid, whose derivatives y tells, got 'gelu'",
+        ValueError, f"output_activation must be one of {_TOLD}, whose derivatives y tells, got 'gelu'",
         _Y, _IN, _Y, _W, "gelu",
     ),
     (ValueError, f"output_activation must be one of {NAMES}, got 'elu'", _Y, _IN, _Y, _W, "elu"),
@@ -177,7 +230,15 @@ _LINEAR_BACKWARD = [
         ValueError, "weight must be (Q', O, I) with Q' = 3 as in transform and I = 4 as in x, got (3, 6, 3)",
         _Y, _IN, _Y, T((3, 6, 3)), "none",
     ),
-    (TypeError, "y must be torch.float32 as x, got torch.float64", _Y, _IN, T((5, 6, 3), dtype=F64), _W, "relu"),
+    (
+        TypeError, "y must be torch.float32 as the result, got torch.float64",
+        _Y, _IN, T((5, 6, 3), dtype=F64), _W, "relu",
+    ),
+    (
+        TypeError, "y must be torch.float32 as the result, got torch.complex64",
+        _Y, _IN, T((5, 6, 3), dtype=C64), _W, "relu",
+    ),
+    (TypeError, "grad_y must be on cpu as the result, got meta", T((5, 6, 3), device="meta"), _IN, _Y, _W, "relu"),
 ]  # fmt: skip
 _Z = T((3, 5, 2))
 _SPACES = "space must be one of probabilities, logits, got 'odds'"
@@ -186,9 +247,14 @@ _ENSEMBLE = [
     (ValueError, "weights must be (Q,) with Q = 3 as in logits, got (2,)", _Z, T((2,)), "logits"),
     (ValueError, "weights must be (Q,) with Q = 3 as in logits, got (3, 1)", _Z, T((3, 1)), "logits"),
     (ValueError, _SPACES, _Z, T((3,)), "odds"),
-    (TypeError, "weights must be torch.float32 as logits, got torch.float64", _Z, T((3,), dtype=F64), "logits"),
-    (TypeError, f"logits must be {KINDS}, got torch.int64", T((3, 5, 2), dtype=I64), T((3,)), "logits"),
-]
+    (TypeError, "weights must be torch.float32 as the result, got torch.float64", _Z, T((3,), dtype=F64), "logits"),
+    (
+        TypeError, "weights must be torch.float32 as the result, got torch.complex64",
+        T((3, 5, 2), dtype=C64), T((3,), dtype=C64), "logits",
+    ),
+    (TypeError, f"logits must be {_KINDS}, got torch.int64", T((3, 5, 2), dtype=I64), T((3,)), "logits"),
+]  # fmt: skip
+
 _LOSS = "spectral_mlp_cross_entropy"
 
 
@@ -216,13 +282,24 @@ def _wrong() -> list[Wrong]:
     for error, text, *tail in [
         (ValueError, "branch_weights must be (Q',) with Q' = 3 as in weights, got (2,)", T((2,)), "logits"),
         (ValueError, _SPACES, shares, "odds"),
-        (TypeError, "branch_weights must be torch.float32 as x, got torch.float64", T((3,), dtype=F64), "logits"),
+        (
+            TypeError,
+            "branch_weights must be torch.float32 as the result, got torch.float64",
+            T((3,), dtype=F64),
+            "logits",
+        ),
+        (
+            TypeError,
+            "branch_weights must be torch.float32 as the result, got torch.complex64",
+            T((3,), dtype=C64),
+            "logits",
+        ),
     ]:
         rows.append(Wrong("spectral_ensemble", error, text, (*right, *tail)))
         rows.append(Wrong("spectral_ensemble_backward", error, text, (T((5, 2)), *right, *tail)))
     for error, text, wrong in [
         (ValueError, "grad_y must be (N, C) with N = 5 and C = 2 as in the output, got (2, 5)", T((2, 5))),
-        (TypeError, "grad_y must be torch.float32 as x, got torch.float64", T((5, 2), dtype=F64)),
+        (TypeError, "grad_y must be torch.float32 as the result, got torch.float64", T((5, 2), dtype=F64)),
     ]:
         rows.append(Wrong("spectral_ensemble_backward", error, text, (wrong, *right, shares, "logits", False)))
     grad, wide = T((3, 5, 2)), T((3, 5, 6))
@@ -231,7 +308,7 @@ def _wrong() -> list[Wrong]:
         (ValueError, "grad_y must be (Q, N, O) with Q = 3, N = 5 and O = 2, got (3, 5, 6)", wide, _X, _WS, _BS, _AS),
         (ValueError, "grad_y must be (Q, N, O) with Q = 3, N = 5 and O = 2, got (5, 2)", T((5, 2)), _X, _WS, _BS, _AS),
         (ValueError, "biases must have one entry per weight, 2, got 0", grad, _X, _WS, [], _AS),
-        (TypeError, "grad_y must be torch.float32 as x, got torch.float64", T((3, 5, 2), dtype=F64), _X, _WS, _BS, _AS),
+        (TypeError, f"grad_y must be {_SINGLE} as x, got torch.float64", T((3, 5, 2), dtype=F64), _X, _WS, _BS, _AS),
     ]:  # fmt: skip
         rows.append(Wrong("branch_mlp_backward", error, text, (wrong, *layers, True)))
     for error, text, *args in _ENSEMBLE:
@@ -239,7 +316,7 @@ def _wrong() -> list[Wrong]:
         rows.append(Wrong("branch_ensemble_backward", error, text, (T((5, 2)), *args)))
     for error, text, wrong in [
         (ValueError, "grad_y must be (N, C) with N = 5 and C = 2 as in logits, got (2, 5)", T((2, 5))),
-        (TypeError, "grad_y must be torch.float32 as logits, got torch.float64", T((5, 2), dtype=F64)),
+        (TypeError, "grad_y must be torch.float32 as the result, got torch.float64", T((5, 2), dtype=F64)),
     ]:
         rows.append(Wrong("branch_ensemble_backward", error, text, (wrong, _Z, T((3,)), "logits")))
     from wrong_convolutions import rows as convolutions  # here, because it is made of this file's parts
@@ -305,51 +382,4 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: transforms.DCT(4, type=0), ValueError, "DCT: type must be one of (1, 2, 3, 4), got 0"),
     (lambda: transforms.DCT(4, norm="max"), ValueError, "DCT: norm must be one of backward, ortho, forward, got 'max'"),
     (lambda: transforms.Identity(0), ValueError, "Identity: length must be at least 1, got 0"),
-    (lambda: transforms.DCT(1, type=1), ValueError, "DCT: length must be at least 2 for type 1, got 1"),
-    (lambda: transforms.DST(0), ValueError, "DST: length must be at least 1, got 0"),
-    (lambda: transforms.DST(4, 7), ValueError, "DST: type must be one of (1, 2, 3, 4), got 7"),
-    (lambda: transforms.DFT(0), ValueError, "DFT: length must be at least 1, got 0"),
-    (lambda: transforms.DFT(4, norm=None), ValueError, "DFT: norm must be one of backward, ortho, forward, got None"),
-    (
-        lambda: transforms.DFT(4, real=True).fast(torch.ones(4, dtype=C64)), TypeError,
-        "DFT.fast: x must be real as real=True promises, got torch.complex64",
-    ),
-    (lambda: transforms.DFT(4)(torch.ones(2, 4)), ValueError, "DFT: x must be (N, I, Q), got (2, 4)"),
-    (lambda: transforms.Hadamard(0), ValueError, "Hadamard: length must be at least 1, got 0"),
-    (lambda: transforms.Hadamard(6), ValueError, "Hadamard: length must be a power of two, got 6"),
-    (lambda: transforms.Haar(12), ValueError, "Haar: length must be a power of two, got 12"),
-    (lambda: transforms.DCT(4).fast(torch.ones(3)), ValueError, "DCT.fast: x must have length 4 along dim -1, got 3"),
-    (
-        lambda: transforms.DFT(4, real=True).fast_inverse(torch.ones(4)), ValueError,
-        "DFT.fast_inverse: x must have length 3 along dim -1, got 4",
-    ),
-    (
-        lambda: transforms.Haar(4).fast(torch.ones(4), 1), ValueError,
-        "Haar.fast: dim must be in [-1, 0] for x with 1 dimensions, got 1",
-    ),
-    (lambda: transforms.Haar(4).fast(torch.ones(4).bool()), TypeError, "Haar.fast: x must be a number, got torch.bool"),
-    (
-        lambda: spectral_ops.nn.SpectralLinear(2, 3, 4, transforms.DFT(4)), TypeError,
-        "SpectralLinear: transform must be real (complex branches are not built yet), got DFT(4, real=False...",
-    ),
-    (
-        lambda: spectral_ops.nn.SpectralMLP([2, 3], 4, transform=transforms.DFT(4, real=True)), TypeError,
-        "SpectralMLP: transform must be real (complex branches are not built yet), got DFT(4, real=True...",
-    ),
-    (
-        lambda: transforms.Matrix(torch.eye(3, dtype=torch.int64)), TypeError,
-        "Matrix: matrix must be a real floating point tensor, got torch.int64",
-    ),
-    (lambda: transforms.Matrix([[1.0]]), TypeError, "Matrix: matrix must be a real floating point tensor, got list"),
-    (lambda: transforms.Matrix(torch.ones(2, 3)), ValueError, "Matrix: matrix must be (Q, Q), got (2, 3)"),
-    (
-        lambda: transforms.Matrix(torch.ones(2, 2)), ValueError,
-        "Matrix: matrix must be finite and invertible, got a singular one",
-    ),
-    (
-        lambda: transforms.Matrix(torch.tensor([[float("nan")]])), ValueError,
-        "Matrix: matrix must be finite and invertible, got a singular one",
-    ),
-    (lambda: transforms.Matrix(torch.ones(0, 0)), ValueError, "Matrix: length must be at least 1, got 0"),
-    (lambda: transforms.Transform(3).matrix, AttributeError, "'Transform' object has no attribute 'matrix'"),
 ]  # fmt: skip

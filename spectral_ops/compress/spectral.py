@@ -129,7 +129,7 @@ def to_spectral(
     op = "to_spectral"
     if not isinstance(model, nn.Module):
         raise TypeError(f"{op}: model must be a torch.nn.Module, got {type(model).__name__}")
-    arguments.transform(op, transform, arguments.size(op, "branches", branches))
+    arguments.real_transform(op, transform, arguments.size(op, "branches", branches))
     if rank is not None:
         arguments.size(op, "rank", rank)
     model = copy.deepcopy(model)

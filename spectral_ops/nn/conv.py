@@ -130,7 +130,7 @@ class SpectralConv2d(_Convolution):
     ) -> None:
         name = type(self).__name__
         arguments.size(name, "branches", branches)
-        arguments.transform(name, transform, branches)
+        arguments.real_transform(name, transform, branches)
         for label, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if arguments.size(name, label, channels) % branches:
                 raise ValueError(f"{name}: branches must divide {label}, {channels}, got {branches}")
@@ -141,7 +141,7 @@ class SpectralConv2d(_Convolution):
             kernel_size, stride, padding, dilation, padding_mode, bias, activation, device, dtype,
         )  # fmt: skip
         self.in_channels, self.out_channels, self.groups, self.branches = in_channels, out_channels, 1, branches
-        self.transform = arguments.transform(name, transform, branches)
+        self.transform = arguments.real_transform(name, transform, branches)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, O, H', W')."""
@@ -177,7 +177,7 @@ class SpectralConv2d(_Convolution):
         Accuracy: computed in float64, rounded once.
         """
         op = f"{cls.__name__}.from_dense"
-        transform = arguments.transform(op, transform, arguments.size(op, "branches", branches))
+        transform = arguments.real_transform(op, transform, arguments.size(op, "branches", branches))
         structured.check_real(op, transform)
         structured.check_conv(op, conv)
         for label, channels in (("in_channels", conv.in_channels), ("out_channels", conv.out_channels)):

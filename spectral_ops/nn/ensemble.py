@@ -87,8 +87,8 @@ class BranchEnsemble(nn.Module):
         return torch.softmax(self.scores, 0) if self.weighting == "learned" else self.weights
 
     def forward(self, logits: Tensor) -> Tensor:
-        """(Q, N, C) -> (N, C)."""
-        return torch.ops.spectral.branch_ensemble(logits, self.branch_weights().to(logits.dtype), self.space)
+        """(Q, N, C) -> (N, C); of complex logits the real part counts."""
+        return torch.ops.spectral.branch_ensemble(logits, self.branch_weights().to(logits.dtype.to_real()), self.space)
 
     def extra_repr(self) -> str:
         p = f", p={self.p}" if self.weighting == "geometric" else ""

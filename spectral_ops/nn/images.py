@@ -27,7 +27,7 @@ class _Passage(nn.Module):
         super().__init__()
         name = type(self).__name__
         self.branches = arguments.size(name, "branches", branches)
-        self.transform = arguments.transform(name, transform, branches)
+        self.transform = arguments.real_transform(name, transform, branches)
         self.grid = None if grid is None else arguments.pair(name, "grid", grid)
         if self.grid is not None and self.grid[0] * self.grid[1] != branches:
             raise ValueError(f"{name}: grid must have branches = {branches} places, got {self.grid}")
@@ -117,7 +117,7 @@ class SpectralPool(nn.Module):
         self.transform = None
         if branches is not None:
             arguments.size("SpectralPool", "branches", branches)
-            self.transform = arguments.transform("SpectralPool", transform, branches)
+            self.transform = arguments.real_transform("SpectralPool", transform, branches)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, Q', F, H, W) -> (N, Q', F, H', W'); with `branches` (N, C, H, W) -> (N, C, H', W')."""

@@ -11,7 +11,13 @@ from . import arguments, structured
 
 
 class _TubeLinear(nn.Module):
-    """Transform, one matrix per branch, inverse transform; the activation stands before or after the inverse."""
+    """Transform, one matrix per branch, inverse transform; the activation stands before or after the inverse.
+
+    is_complex: the branches are; real_result: what comes out is real, because they are not, or because the transform
+    is half a spectrum.
+    """
+
+    _acts_on_branches = True
 
     def __init__(
         self,
@@ -20,10 +26,11 @@ class _TubeLinear(nn.Module):
         branches: int,
         transform: Transform | None,
         bias: bool,
-        activation: str,
+        activation: str | None,
         rank: int | None,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
+        complex_weights: bool | None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -31,11 +38,16 @@ class _TubeLinear(nn.Module):
         self.out_features = arguments.size(name, "out_features", out_features)
         self.branches = arguments.size(name, "branches", branches)
         self.rank = None if rank is None else arguments.size(name, "rank", rank)
-        self.activation = arguments.activation(name, activation)
         self.transform = arguments.transform(name, transform, branches)
+        self.complex_weights = arguments.complex_weights(name, complex_weights, self.transform, dtype)
+        self.is_complex = self.complex_weights or not self.transform.is_real
+        self.real_result = not self.is_complex or self.transform.is_half
+        acts_on_complex = self.is_complex if self._acts_on_branches else not self.real_result
+        self.activation = arguments.activation(name, activation, acts_on_complex)
+        pair = [2] if self.complex_weights else []
 
         def parameter(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(self.transform.branches, *shape, device=device, dtype=dtype))
+            return nn.Parameter(torch.empty(self.transform.branches, *shape, *pair, device=device, dtype=dtype))
 
         if self.rank is None:
             self.weight = parameter(out_features, in_features)
@@ -48,32 +60,48 @@ class _TubeLinear(nn.Module):
     def reset_parameters(self) -> None:
         """New random weights that keep the variance of the features; zero bias."""
         if self.rank is None:
-            arguments.fill(self.weight, self.in_features, self.activation)
+            arguments.fill(self.weight, self.in_features, self.activation, self.complex_weights)
         else:
-            arguments.fill_low_rank(self.weight_in, self.weight_out, self.activation)
+            arguments.fill_low_rank(self.weight_in, self.weight_out, self.activation, self.complex_weights)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def operations(self) -> int:
-        """Multiply-adds for one sample: transform, weights and inverse, each as a matrix."""
+        """Multiply-adds of real numbers for one real sample: transform, weights and inverse, each as a matrix."""
         q, q_out = self.transform.length, self.transform.branches
         weights = [self.weight] if self.rank is None else [self.weight_in, self.weight_out]
-        return (self.in_features + self.out_features) * q * q_out + sum(w.numel() for w in weights)
+        ahead, back = arguments.transform_costs(self.transform, self.is_complex)
+        tubes = (ahead * self.in_features + back * self.out_features) * q * q_out
+        return tubes + sum(w.numel() for w in weights) * (2 if self.is_complex else 1)
+
+    def _numbers(self, parameter: Tensor | None) -> Tensor | None:
+        """A parameter as the ops take it."""
+        if parameter is None or not self.complex_weights:
+            return parameter
+        return arguments.as_complex(type(self).__name__, parameter)
 
     def _compute(self, x: Tensor, activation: str, output_activation: str) -> Tensor:
         matrix, inverse = self.transform.matrix_as(x), self.transform.inverse_as(x)
-        ops = torch.ops.spectral
+        ops, bias = torch.ops.spectral, self._numbers(self.bias)
+        # of one or two branches the op cannot tell half a spectrum from the whole one
+        take_real = self.is_complex and self.real_result and self.transform.branches == self.transform.length
         if self.rank is None:
-            return ops.spectral_linear(x, matrix, self.weight, self.bias, activation, inverse, output_activation)
-        weights, biases = [self.weight_in, self.weight_out], [None, self.bias]
-        branches = ops.spectral_mlp(x, matrix, weights, biases, ["none", activation])
-        return activations.apply(output_activation, ops.from_branches(branches, inverse))
+            last = "none" if take_real else output_activation
+            y = ops.spectral_linear(x, matrix, self._numbers(self.weight), bias, activation, inverse, last)
+            if not take_real:
+                return y
+        else:
+            weights = [self._numbers(self.weight_in), self._numbers(self.weight_out)]
+            branches = ops.spectral_mlp(x, matrix, weights, [None, bias], ["none", activation])
+            y = ops.from_branches(branches, inverse)
+        return activations.apply(output_activation, y.real.contiguous() if take_real else y)
 
     def extra_repr(self) -> str:
         rank = "" if self.rank is None else f", rank={self.rank}"
+        kind = f", complex_weights={self.complex_weights}" if self.is_complex else ""
         return (
             f"{self.in_features}, {self.out_features}, branches={self.branches}, bias={self.bias is not None}, "
-            f"activation={self.activation!r}{rank}"
+            f"activation={self.activation!r}{rank}{kind}"
         )
 
 
@@ -88,12 +116,18 @@ class SpectralLinear(_TubeLinear):
         branches: Q, the length of the tubes.
         transform: the map along the tubes, a `spectral_ops.transforms.Transform` of length Q; default DCT(Q).
         bias: add b (Q', O), in the spectral domain.
-        activation: none, relu, gelu, silu, tanh or sigmoid.
+        activation: none, relu, gelu, silu, tanh or sigmoid; of complex branches none, crelu, modrelu, modrelu:B, zrelu
+            or cardioid.
         rank: the tubal rank R: W_q = C_q D_q (eq. 13). None: full.
+        complex_weights: whether W and b are complex; default: where the transform is. The branches are complex where
+            either is (eq. 11 has complex weights under any transform). y is then complex too, but real under half a
+            spectrum (`transform.is_half`): y = Re(L^-1(...)).
 
     Parameters:
         weight (Q', O, I); with a rank instead weight_in (Q', R, I), D of the paper, and weight_out (Q', O, R), C.
-        bias (Q', O), zero at first. The weights start uniform, with He's variance for a branch's own fan-in I.
+        bias (Q', O), zero at first. Complex ones are kept as pairs of real numbers, (..., 2).
+        The weights start uniform, with He's variance for a branch's own fan-in I and for the activation; that of
+        modrelu is for features of size 1.
 
     Raises: ValueError for sizes, names and a transform of another length; TypeError for the wrong type.
     Accuracy, gradient: those of `torch.ops.spectral.spectral_linear`.
@@ -111,8 +145,11 @@ class SpectralLinear(_TubeLinear):
         rank: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        complex_weights: bool | None = None,
     ) -> None:
-        super().__init__(in_features, out_features, branches, transform, bias, activation, rank, device, dtype)
+        super().__init__(
+            in_features, out_features, branches, transform, bias, activation, rank, device, dtype, complex_weights
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, Q) -> (N, O, Q)."""
@@ -208,12 +245,16 @@ class TNNLinear(_TubeLinear):
     """y = act(W • x + b): the tensor neural network's layer, with its activation in the original domain.
 
     x (N, I, Q) -> y (N, O, Q), one fused kernel. Arguments, parameters and errors as in `SpectralLinear`. The bias is
-    kept in the spectral domain; that is the paper's bias tensor transformed, and trains the same.
+    kept in the spectral domain; that is the paper's bias tensor transformed, and trains the same. The activation is one
+    for what comes out, which is complex only under a whole complex spectrum or with complex weights; default: relu, or
+    crelu of complex results.
 
     Because the activation mixes the branches, the transforms between two such layers do not cancel.
 
     Source: Newman et al. 2018, Stable Tensor Neural Networks for Rapid Deep Learning, X_j = act(W * X_(j-1) + B).
     """
+
+    _acts_on_branches = False
 
     def __init__(
         self,
@@ -222,12 +263,15 @@ class TNNLinear(_TubeLinear):
         branches: int,
         transform: Transform | None = None,
         bias: bool = True,
-        activation: str = "relu",
+        activation: str | None = None,
         rank: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        complex_weights: bool | None = None,
     ) -> None:
-        super().__init__(in_features, out_features, branches, transform, bias, activation, rank, device, dtype)
+        super().__init__(
+            in_features, out_features, branches, transform, bias, activation, rank, device, dtype, complex_weights
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, Q) -> (N, O, Q)."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .. import ensemble
 from ..transforms import Transform
 from . import arguments
 
@@ -23,15 +24,21 @@ class SpectralMLP(nn.Module):
         branches: Q, the length of the tubes.
         transform: a `spectral_ops.transforms.Transform` of length Q; default DCT(Q), orthonormal.
         rank: the tubal rank R of every layer: W = C D (eq. 13-16). None: full.
-        activation: of the hidden layers: none, relu, gelu, silu, tanh or sigmoid.
+        activation: of the hidden layers: none, relu, gelu, silu, tanh or sigmoid; of complex branches none, crelu,
+            modrelu, modrelu:B, zrelu or cardioid. Default: relu, or crelu.
         bias: of the hidden layers. output_bias: of the last one, which has none in the paper (eq. 12).
+        complex_weights: whether weights and biases are complex; default: where the transform is. The branches are
+            complex where either is.
+        readout: what counts of complex logits: "real", the real part, or "abs", the modulus. Only the first is fused
+            with losses and ensembles.
 
     Parameters:
         weights: a list, (Q', O, I) for each layer; with a rank two for each layer, (Q', R, I) then (Q', O, R).
         biases: a list, (Q', O) for each layer that has one; zero at first.
-        The weights start uniform, with He's variance for a branch's own fan-in.
+        Complex ones are kept as pairs of real numbers, (..., 2). The weights start uniform, with He's variance for a
+        branch's own fan-in and for the activation; modrelu's is for features of size 1.
 
-    Shapes: x (N, I, Q) -> logits (Q', N, C).
+    Shapes: x (N, I, Q) -> logits (Q', N, C), always real (the readout).
     Raises: ValueError for sizes, names and a transform of another length; TypeError for the wrong type.
     Accuracy, gradient: those of `torch.ops.spectral.spectral_mlp`, `..._cross_entropy` and `spectral_ensemble`.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (8)-(18).
@@ -47,11 +54,13 @@ class SpectralMLP(nn.Module):
         branches: int,
         transform: Transform | None = None,
         rank: int | None = None,
-        activation: str = "relu",
+        activation: str | None = None,
         bias: bool = True,
         output_bias: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        complex_weights: bool | None = None,
+        readout: str = "real",
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -60,13 +69,18 @@ class SpectralMLP(nn.Module):
         self.features = [arguments.size(name, f"features[{i}]", f) for i, f in enumerate(features)]
         self.branches = arguments.size(name, "branches", branches)
         self.rank = None if rank is None else arguments.size(name, "rank", rank)
-        self.activation = arguments.activation(name, activation)
         self.transform = arguments.transform(name, transform, branches)
+        self.complex_weights = arguments.complex_weights(name, complex_weights, self.transform, dtype)
+        self.is_complex = self.complex_weights or not self.transform.is_real
+        self.activation = arguments.activation(name, activation, self.is_complex)
+        self.readout = arguments.readout(name, readout, self.is_complex)
         self.bias, self.output_bias = bias, output_bias
         self.layers = len(features) - 1
 
+        pair = [2] if self.complex_weights else []
+
         def parameter(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(self.transform.branches, *shape, device=device, dtype=dtype))
+            return nn.Parameter(torch.empty(self.transform.branches, *shape, *pair, device=device, dtype=dtype))
 
         weights, biases = [], []
         self._activations: list[str] = []  # one a weight, as the op wants it
@@ -79,7 +93,7 @@ class SpectralMLP(nn.Module):
                 weights += [parameter(self.rank, i), parameter(o, self.rank)]
                 self._activations.append("none")
                 self._has_bias.append(False)
-            self._activations.append("none" if last else activation)
+            self._activations.append("none" if last else self.activation)
             self._has_bias.append(output_bias if last else bias)
             if self._has_bias[-1]:
                 biases.append(parameter(o))
@@ -88,26 +102,35 @@ class SpectralMLP(nn.Module):
 
     def reset_parameters(self) -> None:
         """New random weights that keep the variance of the features through all layers; zero biases."""
-        weights, _, activations = self.network()
+        weights, activations = list(self.weights), self._activations
         if self.rank is None:
             for weight, activation in zip(weights, activations, strict=True):
-                arguments.fill(weight, weight.shape[2], activation)
+                arguments.fill(weight, weight.shape[2], activation, self.complex_weights)
         else:
             for weight_in, weight_out, activation in zip(weights[::2], weights[1::2], activations[1::2], strict=True):
-                arguments.fill_low_rank(weight_in, weight_out, activation)
+                arguments.fill_low_rank(weight_in, weight_out, activation, self.complex_weights)
         for bias in self.biases:
             nn.init.zeros_(bias)
 
     def network(self) -> tuple[list[Tensor], list[Tensor | None], list[str]]:
         """(weights, biases, activations), one entry per matrix: the arguments that the ops take."""
         # the dicts themselves: indexing a ParameterList takes a microsecond an entry, much of a small batch's forward
-        rest = iter(self.biases._parameters.values())
-        biases = [next(rest) if has else None for has in self._has_bias]
-        return [w for w in self.weights._parameters.values() if w is not None], biases, self._activations
+        weights = [w for w in self.weights._parameters.values() if w is not None]
+        vectors = [b for b in self.biases._parameters.values() if b is not None]
+        if self.complex_weights:
+            name = type(self).__name__
+            weights = [arguments.as_complex(name, w) for w in weights]
+            vectors = [arguments.as_complex(name, b) for b in vectors]
+        rest = iter(vectors)
+        return weights, [next(rest) if has else None for has in self._has_bias], self._activations
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits of every branch, (Q', N, C), of x (N, I, Q)."""
-        return torch.ops.spectral.spectral_mlp(x, self.transform.matrix_as(x), *self.network())
+        """The logits of every branch, (Q', N, C), of x (N, I, Q); of complex ones the readout."""
+        logits = torch.ops.spectral.spectral_mlp(x, self.transform.matrix_as(x), *self.network())
+        return self._read(logits) if self.is_complex else logits
+
+    def _read(self, logits: Tensor) -> Tensor:
+        return logits.abs() if self.readout == "abs" else logits.real.contiguous()
 
     def loss(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Each branch's own mean cross-entropy, (Q',), and the logits, (Q', N, C): the fused training step.
@@ -116,8 +139,12 @@ class SpectralMLP(nn.Module):
 
         Args: x (N, I, Q); target (N,) int64, class indices in [0, C).
         """
+        if self.readout == "abs":
+            logits = self(x)
+            return ensemble.branch_cross_entropy(logits, target), logits
         matrix = self.transform.matrix_as(x)
-        return torch.ops.spectral.spectral_mlp_cross_entropy(x, matrix, *self.network(), target)
+        losses, logits = torch.ops.spectral.spectral_mlp_cross_entropy(x, matrix, *self.network(), target)
+        return losses, self._read(logits) if self.is_complex else logits
 
     def predict(self, x: Tensor, weights: Tensor, space: str = "probabilities") -> Tensor:
         """The ensemble's output (N, C): transform, branches, softmax and weighted sum in one kernel (eq. 18).
@@ -126,14 +153,16 @@ class SpectralMLP(nn.Module):
             x: (N, I, Q). weights: (Q',), see `spectral_ops.ensemble`.
             space: "probabilities" (the output is a distribution) or "logits".
         """
-        return torch.ops.spectral.spectral_ensemble(
-            x, self.transform.matrix_as(x), *self.network(), weights.to(x.dtype), space
-        )
+        weights = weights.to(x.dtype.to_real())
+        if self.readout == "abs":
+            return torch.ops.spectral.branch_ensemble(self(x), weights, space)
+        return torch.ops.spectral.spectral_ensemble(x, self.transform.matrix_as(x), *self.network(), weights, space)
 
     def operations(self) -> int:
-        """Multiply-adds for one sample in all branches: the transform as a matrix, and every weight once."""
+        """Multiply-adds of real numbers for one real sample in all branches: the transform as a matrix, each weight."""
         transform = self.features[0] * self.transform.length * self.transform.branches
-        return transform + sum(w.numel() for w in self.weights)
+        ahead, _ = arguments.transform_costs(self.transform, self.is_complex)
+        return ahead * transform + sum(w.numel() for w in self.weights) * (2 if self.is_complex else 1)
 
     def parameter_count(self) -> int:
         """Trained numbers in all branches, biases included."""
@@ -141,7 +170,8 @@ class SpectralMLP(nn.Module):
 
     def extra_repr(self) -> str:
         rank = "" if self.rank is None else f", rank={self.rank}"
+        kind = f", complex_weights={self.complex_weights}, readout={self.readout!r}" if self.is_complex else ""
         return (
             f"{self.features}, branches={self.branches}{rank}, activation={self.activation!r}, "
-            f"bias={self.bias}, output_bias={self.output_bias}"
+            f"bias={self.bias}, output_bias={self.output_bias}{kind}"
         )

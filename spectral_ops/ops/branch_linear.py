@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .activations import apply, code, wide
+from .activations import apply, code, narrow, together
 
 
-def check(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> None:
+def check(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> torch.dtype:
+    """Checks the arguments; returns the dtype of the branches."""
     op = "branch_linear"
     if x.dim() != 3:
         raise checks.wrong_shape(op, "x", x, "(Q, N, I)")
@@ -20,36 +21,40 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str
         raise checks.wrong_shape(op, "weight", weight, f"(Q, O, I) with Q = {q} and I = {i} as in x")
     if bias is not None and (bias.dim() != 2 or bias.shape[0] != q or bias.shape[1] != weight.shape[1]):
         raise checks.wrong_shape(op, "bias", bias, f"(Q, O) with Q = {q} and O = {weight.shape[1]} as in weight")
-    checks.activation(op, "activation", activation)
-    checks.real(op, x=x, weight=weight, bias=bias)
+    dtype = checks.numbers(op, x=x, weight=weight, bias=bias)
+    checks.activation(op, "activation", activation, dtype.is_complex)
+    return dtype
 
 
 def empty(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    check(x, weight, bias, activation)
-    return x.new_empty(x.shape[0], x.shape[1], weight.shape[1])
+    dtype = check(x, weight, bias, activation)
+    return x.new_empty(x.shape[0], x.shape[1], weight.shape[1], dtype=dtype)
 
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
     """y[q] = activation(x[q] weight[q]^T + bias[q]) (eq. 11).
 
     Args:
-        x: (Q, N, I), real floating point.
+        x: (Q, N, I), floating point or complex; with float32 and float64, any of the arguments may be complex.
         weight: (Q, O, I). bias: (Q, O) or None.
-        activation: none, relu, gelu (exact, with erf), silu, tanh or sigmoid.
+        activation: none, relu, gelu (exact, with erf), silu, tanh or sigmoid; of complex branches (where an argument is
+            complex) none, crelu, modrelu, modrelu:B, zrelu or cardioid, see `spectral_ops/ops/activations.py`.
 
-    Returns: (Q, N, O), contiguous, dtype of x (half accumulates in float32).
+    Returns: (Q, N, O), contiguous, dtype of x (half accumulates in float32), complex where an argument is.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
-    Accuracy: |error| <= 4 eps sqrt(I) (|x| @ |weight|^T + |bias|), `tests/test_backends.py`.
+    Accuracy: |error| <= 4 eps sqrt(I) (|x| @ |weight|^T + |bias|), `tests/test_backends.py`; of complex
+        numbers sqrt(2 I), before the activation, `tests/test_complex.py`.
     Gradient: to x, weight and bias, any order. Deterministic: bitwise, for any number of threads.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (11).
     """
-    return layer(wide(x), weight, bias, activation).to(x.dtype).contiguous()
+    wide_x, wide_weight, wide_bias = together(x, weight, bias)
+    return narrow(layer(wide_x, wide_weight, wide_bias, activation), x).contiguous()
 
 
 def layer(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    """The layer without the final rounding: x (Q, N, I) stays in the accumulation dtype."""
-    y = x @ wide(weight).mT
-    return apply(activation, y if bias is None else y + wide(bias).unsqueeze(1))
+    """The layer without the final rounding, of tensors that are in one dtype, that of accumulation."""
+    y = x @ weight.mT
+    return apply(activation, y if bias is None else y + bias.unsqueeze(1))
 
 
 def cpp_why_not(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> str | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .activations import apply, code, dense_like, wide
+from .activations import apply, code, conj, dense_like, gradient_of, through, together
 
 
 def check(
@@ -21,10 +21,10 @@ def check(
 ) -> None:
     op = "branch_mlp_backward"
     q, n, i = checks.branches(op, x, None)
-    o = checks.layers(op, q, i, weights, biases, activations)
+    dtype = checks.numbers(op, x=x, grad_y=grad_y, weights=weights, biases=biases)
+    o = checks.layers(op, q, i, weights, biases, activations, dtype.is_complex)
     if grad_y.dim() != 3 or grad_y.shape[0] != q or grad_y.shape[1] != n or grad_y.shape[2] != o:
         raise checks.wrong_shape(op, "grad_y", grad_y, f"(Q, N, O) with Q = {q}, N = {n} and O = {o}")
-    checks.real(op, x=x, grad_y=grad_y, weights=weights, biases=biases)
 
 
 def empty(
@@ -51,50 +51,37 @@ def reference(
     """The vector-Jacobian product of `spectral_mlp(x, None, weights, biases, activations)`.
 
     With z_j = h_(j-1) w_j^T + b_j and h_j = act_j(z_j), from the last layer to the first:
-    d = grad h_j * act_j'(z_j), grad w_j = d^T h_(j-1), grad b_j = sum_n d, grad h_(j-1) = d w_j.
+    d = grad h_j * act_j'(z_j), grad w_j = d^T h_(j-1), grad b_j = sum_n d, grad h_(j-1) = d w_j;
+    of complex branches h and w are conjugated there, and the gradient of a real argument is the real part.
+    The derivatives of the activations: `through` in `spectral_ops/ops/activations.py`.
 
     Args:
         grad_y: (Q, N, O). x: (Q, N, I). weights, biases, activations: as in `spectral_mlp`.
         want_grad_x: when False the first result is empty, and its GEMM is saved.
 
-    Returns: grad x (Q, N, I), the gradients of the weights, and of the biases that are not None.
+    Returns: grad x (Q, N, I), the gradients of the weights, and of the biases that are not None; each in the dtype of
+        its argument.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
     Accuracy: as a chain of GEMMs, `tests/test_backends.py`. Gradient: to every tensor, by differentiating this form.
     Deterministic: bitwise, for any number of threads (weight gradients are summed over fixed blocks of samples).
     """
-    hs, zs = [wide(x)], []
-    for w, b, a in zip(weights, biases, activations, strict=True):
-        z = hs[-1] @ wide(w).mT
-        z = z if b is None else z + wide(b).unsqueeze(1)
+    grad, h, wide_weights, wide_biases = together(grad_y, x, weights, biases)
+    hs, zs = [h], []
+    for w, b, a in zip(wide_weights, wide_biases, activations, strict=True):
+        z = hs[-1] @ w.mT
+        z = z if b is None else z + b.unsqueeze(1)
         hs.append(apply(a, z))
         zs.append(z)
-    grad = wide(grad_y)
     grad_weights, grad_biases = [], []
     for j in reversed(range(len(weights))):
         grad = through(activations[j], grad, zs[j], hs[j + 1])
-        grad_weights.append((grad.mT @ hs[j]).to(x.dtype).contiguous())
-        if biases[j] is not None:
-            grad_biases.append(grad.sum(1).to(x.dtype))
-        grad = grad @ wide(weights[j]) if j or want_grad_x else grad
-    grad_x = grad.to(x.dtype).contiguous() if want_grad_x else x.new_empty(0)
+        grad_weights.append(gradient_of(weights[j], grad.mT @ conj(hs[j])).contiguous())
+        bias = biases[j]
+        if bias is not None:
+            grad_biases.append(gradient_of(bias, grad.sum(1)).contiguous())
+        grad = grad @ conj(wide_weights[j]) if j or want_grad_x else grad
+    grad_x = gradient_of(x, grad).contiguous() if want_grad_x else x.new_empty(0)
     return grad_x, grad_weights[::-1], grad_biases[::-1]
-
-
-def through(activation: str, grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
-    """grad * activation'(z), where h = activation(z)."""
-    if activation == "none":
-        return grad
-    if activation == "relu":  # as in aten: closed where h <= 0, so that NaN passes
-        return torch.where(h <= 0, torch.zeros_like(grad), grad)
-    if activation == "tanh":
-        return grad * (1 - h * h)
-    if activation == "sigmoid":
-        return grad * (h * (1 - h))
-    if activation == "silu":
-        s = torch.sigmoid(z)
-        return grad * (s * (1 + z * (1 - s)))
-    cdf = 0.5 * (1 + torch.erf(z * 2**-0.5))
-    return grad * (cdf + z * torch.exp(-0.5 * z * z) * (2 * torch.pi) ** -0.5)
 
 
 def cpp_why_not(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+COMPLEX = frozenset((torch.complex64, torch.complex128))
 ACTIVATIONS = ("none", "relu", "gelu", "silu", "tanh", "sigmoid")
+COMPLEX_ACTIVATIONS = ("none", "crelu", "modrelu", "modrelu:B", "zrelu", "cardioid")  # B: any number
 SPACES = ("probabilities", "logits")
 WIDEST = 128  # beyond this feature count a branch's GEMM is the library's: it no longer fits a register-blocked L1 tile
 TILE_BUDGET = 1 << 22  # values a work item may keep: 16 MiB of float32, a share of the last-level cache
@@ -52,10 +56,91 @@ def number(op: str, x: Tensor) -> Tensor:
     return x if x.is_floating_point() or x.is_complex() else x.to(torch.get_default_dtype())
 
 
-def activation(op: str, name: str, value: str) -> None:
-    """ValueError unless `value` is the name of an activation for real branches."""
-    if value not in ACTIVATIONS:
-        raise ValueError(f"{op}: {name} must be one of {', '.join(ACTIVATIONS)}, got {value!r}")
+_KINDS = "float32, float64, bfloat16, float16, complex64 or complex128"
+_PARTNER = {
+    torch.float32: torch.complex64,
+    torch.float64: torch.complex128,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
+
+
+def numbers(op: str, **tensors: Tensor | Sequence[Tensor | None] | None) -> torch.dtype:
+    """TypeError unless all given tensors are floating point or complex, of one precision, on one device.
+
+    Real and complex mix, but not with half: complex goes with float32 and float64 only. Returns the dtype of what is
+    computed from them all: complex where one of them is.
+    """
+    first: Tensor | None = None
+    result = dtype = torch.float32
+    on_cpu = True
+    for name, value in tensors.items():
+        for t in value if isinstance(value, list | tuple) else (value,):
+            if t is None:
+                continue
+            if first is None:
+                first, on_cpu = t, t.is_cpu
+                result = dtype = t.dtype
+                if dtype not in REAL and dtype not in COMPLEX:
+                    raise TypeError(f"{op}: {name} must be {_KINDS}, got {dtype}")
+            # is_cpu, because comparing devices takes three times as long
+            elif t.dtype is not dtype or t.is_cpu is not on_cpu or (not on_cpu and t.device != first.device):
+                _refuse(op, tensors, t, first)
+                result = t.dtype if t.dtype in COMPLEX else result
+    return result
+
+
+def _refuse(op: str, tensors: Mapping[str, Any], t: Tensor, first: Tensor) -> None:
+    """Raise if t is of another precision, or on another device, than the first of the tensors."""
+    dtype, partner = first.dtype, _PARTNER.get(first.dtype)
+    name, source = _label(tensors, t), next(iter(tensors))
+    if t.dtype is not dtype and t.dtype is not partner:
+        if t.dtype in COMPLEX and partner is None:
+            raise TypeError(f"{op}: {source} must be float32 or float64 where {name} is complex, got {dtype}")
+        must = f"{dtype} or {partner}" if partner else dtype
+        raise TypeError(f"{op}: {name} must be {must} as {source}, got {t.dtype}")
+    if t.device != first.device:
+        raise TypeError(f"{op}: {name} must be on {first.device} as {source}, got {t.device}")
+
+
+def _label(tensors: Mapping[str, Any], t: Tensor) -> str:
+    """What the argument t is called: "weight", or "weights[1]" in a list."""
+    found = [name for name, value in tensors.items() if value is t]
+    lists = [(name, value) for name, value in tensors.items() if isinstance(value, list | tuple)]
+    found += [f"{name}[{i}]" for name, value in lists for i, item in enumerate(value) if item is t]
+    return found[0]
+
+
+def exactly(op: str, dtype: torch.dtype, like: Tensor, **tensors: Tensor) -> None:
+    """TypeError unless the tensors have the dtype of the result, and are on the device of `like`."""
+    for name, t in tensors.items():
+        if t.dtype is not dtype:
+            raise TypeError(f"{op}: {name} must be {dtype} as the result, got {t.dtype}")
+        if t.device != like.device:
+            raise TypeError(f"{op}: {name} must be on {like.device} as the result, got {t.device}")
+
+
+def activation(op: str, name: str, value: str, is_complex: bool = False) -> None:
+    """ValueError unless `value` is the name of an activation for real numbers, or for complex ones."""
+    if not is_complex:
+        if value not in ACTIVATIONS:
+            raise ValueError(f"{op}: {name} must be one of {', '.join(ACTIVATIONS)}, got {value!r}")
+    elif value not in COMPLEX_ACTIVATIONS[:3] + COMPLEX_ACTIVATIONS[4:] and not _is_modrelu(value):
+        names = ", ".join(COMPLEX_ACTIVATIONS)
+        raise ValueError(f"{op}: {name} must be, for complex numbers, one of {names}, got {value!r}")
+
+
+def _is_modrelu(value: str) -> bool:
+    head, _, number = value.partition(":")
+    try:
+        return head == "modrelu" and math.isfinite(float(number))
+    except ValueError:
+        return False
+
+
+def half_spectrum(inverse: Tensor) -> bool:
+    """Whether `inverse` (Q, Q') belongs to the half spectrum of real data, so that Re(inverse @ branches) is meant."""
+    return inverse.is_complex() and inverse.shape[1] < inverse.shape[0]
 
 
 def space(op: str, value: str) -> None:
@@ -77,7 +162,13 @@ def branches(op: str, x: Tensor, transform: Tensor | None) -> tuple[int, int, in
 
 
 def layers(
-    op: str, q: int, width: int, weights: Sequence[Tensor], biases: Sequence[Tensor | None], activations: Sequence[str]
+    op: str,
+    q: int,
+    width: int,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    is_complex: bool,
 ) -> int:
     """Check a chain of layers that starts with `width` features in each of q branches; returns its last width."""
     if not weights:
@@ -95,8 +186,8 @@ def layers(
             bias = b.shape
             if len(bias) != 2 or bias[0] != q or bias[1] != width:
                 raise wrong_shape(op, f"biases[{i}]", b, f"(Q', O) with Q' = {q} and O = {width} as in weights[{i}]")
-        if a not in ACTIVATIONS:
-            activation(op, f"activations[{i}]", a)
+        if is_complex or a not in ACTIVATIONS:
+            activation(op, f"activations[{i}]", a, is_complex)
     return width
 
 

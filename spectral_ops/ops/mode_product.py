@@ -74,4 +74,4 @@ def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
     if not needs[1]:
         return [grad_x, None, None]
     tubes, grads_of_tubes = x.movedim(dim, -1).reshape(-1, 1, q), grad.movedim(dim, 0).reshape(p, -1, 1)
-    return [grad_x, transform_gradient(grads_of_tubes, tubes), None]
+    return [grad_x, transform_gradient(grads_of_tubes, tubes, matrix), None]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..op import lower
 from . import branch_ensemble, checks, spectral_mlp
-from .activations import code
+from .activations import code, narrow
 
 
 def check(
@@ -21,14 +21,15 @@ def check(
     branch_weights: Tensor,
     space: str = "probabilities",
     op: str = "spectral_ensemble",
-) -> tuple[int, int]:
-    """Checks the arguments for `op`; returns (N, C)."""
-    q, n, o = spectral_mlp.check(x, transform, weights, biases, activations, op)
+) -> tuple[tuple[int, int], torch.dtype]:
+    """Checks the arguments for `op`; returns the shape (N, C) and the dtype of the output."""
+    (q, n, o), dtype = spectral_mlp.check(x, transform, weights, biases, activations, op)
     if branch_weights.dim() != 1 or branch_weights.shape[0] != q:
         raise checks.wrong_shape(op, "branch_weights", branch_weights, f"(Q',) with Q' = {q} as in weights")
     checks.space(op, space)
-    checks.real(op, x=x, branch_weights=branch_weights)
-    return n, o
+    dtype = dtype.to_real()
+    checks.exactly(op, dtype, x, branch_weights=branch_weights)
+    return (n, o), dtype
 
 
 def empty(
@@ -40,7 +41,8 @@ def empty(
     branch_weights: Tensor,
     space: str = "probabilities",
 ) -> Tensor:
-    return x.new_empty(check(x, transform, weights, biases, activations, branch_weights, space))
+    shape, dtype = check(x, transform, weights, biases, activations, branch_weights, space)
+    return x.new_empty(shape, dtype=dtype)
 
 
 def reference(
@@ -54,15 +56,16 @@ def reference(
 ) -> Tensor:
     """`branch_ensemble(spectral_mlp(x, ...), branch_weights, space)` without the logits in memory (eq. 11-18).
 
-    Args: as in `spectral_mlp` and `branch_ensemble`; branch_weights: (Q',).
-    Returns: (N, C), contiguous, dtype of x (half accumulates in float32).
+    Args: as in `spectral_mlp` and `branch_ensemble`; branch_weights: (Q',), real.
+    Returns: (N, C), contiguous, real, dtype of x (half accumulates in float32); of complex logits the real part counts.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
     Accuracy: as the composition, `tests/test_backends.py`.
     Gradient: to every tensor, any order (the logits are computed again). Deterministic: bitwise.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (11)-(18).
     """
     logits = spectral_mlp.network(x, transform, weights, biases, activations)
-    return branch_ensemble.mixture(logits, branch_weights, space).to(x.dtype).contiguous()
+    output = branch_ensemble.mixture(logits, branch_weights, space)
+    return narrow(output, x).contiguous()
 
 
 def cpp_why_not(

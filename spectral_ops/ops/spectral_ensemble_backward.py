@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..op import lower
 from . import branch_ensemble_backward, branch_mlp_backward, checks, spectral_ensemble, spectral_mlp
-from .activations import code, dense_like, wide
+from .activations import code, dense_like, narrow, wide
 
 OP = "spectral_ensemble_backward"
 
@@ -26,10 +26,10 @@ def check(
     want_grad_x: bool = True,
 ) -> tuple[int, int, int]:
     """Checks the arguments; returns the shape of the branches' input, (Q', N, I)."""
-    n, c = spectral_ensemble.check(x, transform, weights, biases, activations, branch_weights, space, OP)
+    (n, c), dtype = spectral_ensemble.check(x, transform, weights, biases, activations, branch_weights, space, OP)
     if grad_y.dim() != 2 or grad_y.shape[0] != n or grad_y.shape[1] != c:
         raise checks.wrong_shape(OP, "grad_y", grad_y, f"(N, C) with N = {n} and C = {c} as in the output")
-    checks.real(OP, x=x, grad_y=grad_y)
+    checks.exactly(OP, dtype, x, grad_y=grad_y)
     return weights[0].shape[0], n, weights[0].shape[2]
 
 
@@ -46,7 +46,7 @@ def empty(
 ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
     shape = check(grad_y, x, transform, weights, biases, activations, branch_weights, space, want_grad_x)
     return (
-        x.new_empty(shape if want_grad_x else (0,)),
+        x.new_empty(shape if want_grad_x else (0,), dtype=spectral_mlp.input_dtype(x, transform)),
         [dense_like(w) for w in weights],
         [dense_like(b) for b in biases if b is not None],
         dense_like(branch_weights),
@@ -78,7 +78,7 @@ def reference(
     Accuracy: `tests/test_backends.py`. Gradient: to every tensor, by differentiating this form.
     Deterministic: bitwise, for any number of threads (sums over fixed blocks of samples).
     """
-    branches = wide(x) if transform is None else (wide(x) @ wide(transform).mT).permute(2, 0, 1)
+    branches = spectral_mlp.branches_of(x, transform)
     logits = spectral_mlp.network(branches, None, weights, biases, activations)
     grad_logits, grad_branch_weights = branch_ensemble_backward.reference(
         wide(grad_y), logits, wide(branch_weights), space
@@ -88,10 +88,10 @@ def reference(
         grad_logits, branches, wide_weights, wide_biases, activations, want_grad_x
     )
     return (
-        grad_x.to(x.dtype),
-        [g.to(x.dtype) for g in grad_weights],
-        [g.to(x.dtype) for g in grad_biases],
-        grad_branch_weights.to(x.dtype),
+        narrow(grad_x, x),
+        [narrow(g, x) for g in grad_weights],
+        [narrow(g, x) for g in grad_biases],
+        narrow(grad_branch_weights, x),
     )
 
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from . import checks, spectral_linear
-from .activations import code, dense_like, wide
+from .activations import code, conj, dense_like, gradient_of, through, together, wide
 from .branch_mlp_backward import reference as branch_gradients
-from .branch_mlp_backward import through
 
 OP = "spectral_linear_backward"
 
@@ -27,15 +26,15 @@ def check(
     output_activation: str = "none",
     want_grad_x: bool = True,
 ) -> None:
-    spectral_linear.check(x, transform, weight, bias, activation, inverse, output_activation, OP)
+    dtype = spectral_linear.check(x, transform, weight, bias, activation, inverse, output_activation, OP)
     n, o, q = x.shape[0], weight.shape[1], x.shape[2]
     for name, t in (("grad_y", grad_y), ("y", y)):
         if t.dim() != 3 or t.shape[0] != n or t.shape[1] != o or t.shape[2] != q:
             raise checks.wrong_shape(OP, name, t, f"(N, O, Q) with N = {n}, O = {o} and Q = {q}")
-    if output_activation in ("gelu", "silu"):
-        must = "none, relu, tanh or sigmoid, whose derivatives y tells"
+    if output_activation not in spectral_linear.TOLD:
+        must = f"one of {', '.join(spectral_linear.TOLD)}, whose derivatives y tells"
         raise ValueError(f"{OP}: output_activation must be {must}, got {output_activation!r}")
-    checks.real(OP, x=x, grad_y=grad_y, y=y)
+    checks.exactly(OP, dtype, x, grad_y=grad_y, y=y)
 
 
 def empty(
@@ -73,23 +72,25 @@ def reference(
         grad_y, y: (N, O, Q); y is the result of the forward pass, which tells the derivative of output_activation.
         want_grad_x: when False the first result is empty, and its transform is saved. The rest: as `spectral_linear`.
 
-    Returns: grad x (N, I, Q), grad weight (Q', O, I), grad bias (Q', O) (empty where bias is None).
-    Raises: ValueError for shapes and names (gelu and silu as output_activation too), TypeError for dtypes and devices.
+    Returns: grad x (N, I, Q), grad weight (Q', O, I), grad bias (Q', O) (empty where bias is None), each in the dtype
+        of its argument.
+    Raises: ValueError for shapes and names (output_activation gelu, silu, modrelu and cardioid too), TypeError for
+        dtypes and devices.
     Accuracy: `tests/test_backends.py`. Gradient: to every tensor, by differentiating this form.
     Deterministic: bitwise, for any number of threads (sums over fixed blocks of samples).
     """
     h = wide(y)
-    grad = (through(output_activation, wide(grad_y), h, h) @ wide(inverse)).permute(2, 0, 1)
-    branches = (wide(x) @ wide(transform).mT).permute(2, 0, 1)
-    wide_bias = None if bias is None else wide(bias)
+    grad = through(output_activation, wide(grad_y), h, h)
+    grad, wide_x, matrix, wide_weight, wide_bias, back = together(grad, x, transform, weight, bias, inverse)
+    branches = (wide_x @ matrix.mT).permute(2, 0, 1)
     grad_branches, (grad_weight,), grad_biases = branch_gradients(
-        grad, branches, [wide(weight)], [wide_bias], [activation], want_grad_x
+        (grad @ conj(back)).permute(2, 0, 1), branches, [wide_weight], [wide_bias], [activation], want_grad_x
     )
-    grad_x = grad_branches.permute(1, 2, 0) @ wide(transform) if want_grad_x else grad_branches
+    grad_x = grad_branches.permute(1, 2, 0) @ conj(matrix) if want_grad_x else grad_branches
     return (
-        grad_x.to(x.dtype).contiguous(),
-        grad_weight.to(x.dtype),
-        grad_biases[0].to(x.dtype) if grad_biases else x.new_empty(0),
+        gradient_of(x, grad_x).contiguous(),
+        gradient_of(weight, grad_weight).contiguous(),
+        x.new_empty(0) if bias is None else gradient_of(bias, grad_biases[0]).contiguous(),
     )
 
 

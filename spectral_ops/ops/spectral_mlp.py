@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..op import lower
 from . import checks, to_branches
-from .activations import code, wide
+from .activations import code, narrow, together, wide
 from .branch_linear import layer
 
 
@@ -20,18 +20,19 @@ def check(
     biases: list[Tensor | None],
     activations: list[str],
     op: str = "spectral_mlp",
-) -> tuple[int, int, int]:
-    """Checks the network for `op`; returns (Q', N, O) of its logits."""
+) -> tuple[tuple[int, int, int], torch.dtype]:
+    """Checks the network for `op`; returns the shape (Q', N, O) and the dtype of its logits."""
     q, n, i = checks.branches(op, x, transform)
-    o = checks.layers(op, q, i, weights, biases, activations)
-    checks.real(op, x=x, transform=transform, weights=weights, biases=biases)
-    return q, n, o
+    dtype = checks.numbers(op, x=x, transform=transform, weights=weights, biases=biases)
+    o = checks.layers(op, q, i, weights, biases, activations, dtype.is_complex)
+    return (q, n, o), dtype
 
 
 def empty(
     x: Tensor, transform: Tensor | None, weights: list[Tensor], biases: list[Tensor | None], activations: list[str]
 ) -> Tensor:
-    return x.new_empty(check(x, transform, weights, biases, activations))
+    shape, dtype = check(x, transform, weights, biases, activations)
+    return x.new_empty(shape, dtype=dtype)
 
 
 def reference(
@@ -44,24 +45,27 @@ def reference(
     then (Q', O, R).
 
     Args:
-        x: (N, I, Q), real floating point; with transform None already in branches, (Q', N, I).
+        x: (N, I, Q), floating point or complex; with transform None already in branches, (Q', N, I).
         transform: (Q', Q) or None.
         weights: one (Q', O, I) a matrix. biases: one (Q', O) or None a matrix. activations: one name a matrix.
+        With float32 and float64 any tensor may be complex; then the branches are, and the activations those of complex
+        numbers, see `branch_linear`.
 
-    Returns: logits (Q', N, O), contiguous, dtype of x (half accumulates, and keeps h_j, in float32).
+    Returns: logits (Q', N, O), contiguous, dtype of x (half accumulates, and keeps h_j, in float32), or complex.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
-    Accuracy: no worse than twice the composition of branch_linear, `tests/test_backends.py`.
+    Accuracy: no worse than twice the composition of branch_linear, `tests/test_backends.py`, `tests/test_complex.py`.
     Gradient: to every tensor, any order. Deterministic: bitwise, for any number of threads.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (11)-(17).
     """
-    return network(x, transform, weights, biases, activations).to(x.dtype).contiguous()
+    return narrow(network(x, transform, weights, biases, activations), x).contiguous()
 
 
 def network(
     x: Tensor, transform: Tensor | None, weights: list[Tensor], biases: list[Tensor | None], activations: list[str]
 ) -> Tensor:
     """The logits without the final rounding, in the accumulation dtype."""
-    h = wide(x) if transform is None else (wide(x) @ wide(transform).mT).permute(2, 0, 1)
+    h, transform, weights, biases = together(x, transform, weights, biases)
+    h = h if transform is None else (h @ transform.mT).permute(2, 0, 1)
     for w, b, a in zip(weights, biases, activations, strict=True):
         h = layer(h, w, b, a)
     return h
@@ -102,9 +106,27 @@ def input_gradients(x: Tensor, transform: Tensor | None, grad_branches: Tensor, 
     if transform is None:
         return [grad_branches if needs[0] else None, None]
     return [
-        torch.ops.spectral.from_branches(grad_branches, transform.mT) if needs[0] else None,
-        to_branches.transform_gradient(grad_branches, x) if needs[1] else None,
+        to_branches.x_gradient(grad_branches, transform, x) if needs[0] else None,
+        to_branches.transform_gradient(grad_branches, x, transform) if needs[1] else None,
     ]
+
+
+def branches_of(x: Tensor, transform: Tensor | None) -> Tensor:
+    """The branches' input (Q', N, I) in the accumulation dtype, of the reference."""
+    if transform is None:
+        return wide(x)
+    wide_x, matrix = together(x, transform)
+    return (wide_x @ matrix.mT).permute(2, 0, 1)
+
+
+def input_dtype(x: Tensor, transform: Tensor | None) -> torch.dtype:
+    """The dtype of the branches' input and of its gradient: complex where x or transform is."""
+    return x.dtype if transform is None or not transform.is_complex() else transform.dtype
+
+
+def real_part(logits: Tensor) -> Tensor:
+    """What softmax, losses and ensembles read of logits."""
+    return logits.real if logits.is_complex() else logits
 
 
 def spread(grad_biases: list[Tensor], biases: list[Tensor | None]) -> list[Tensor | None]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import branch_mlp_backward, spectral_mlp
 from . import spectral_mlp_cross_entropy as loss_op
-from .activations import code, dense_like, wide
+from .activations import code, dense_like, narrow, wide
 
 
 def check(
@@ -20,7 +20,7 @@ def check(
     activations: list[str],
     target: Tensor,
     want_grad_x: bool = True,
-) -> tuple[int, int, int]:
+) -> tuple[tuple[int, int, int], torch.dtype]:
     # errors name spectral_mlp_cross_entropy: that is what the user called
     return loss_op.check(x, transform, weights, biases, activations, target)
 
@@ -34,11 +34,12 @@ def empty(
     target: Tensor,
     want_grad_x: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
-    q, n, c = check(x, transform, weights, biases, activations, target)
+    (q, n, c), dtype = check(x, transform, weights, biases, activations, target)
+    shape = (q, n, weights[0].shape[2]) if want_grad_x else (0,)
     return (
         x.new_empty(q, dtype=loss_op.loss_dtype(x)),
-        x.new_empty(q, n, c),
-        x.new_empty((q, n, weights[0].shape[2]) if want_grad_x else (0,)),
+        x.new_empty(q, n, c, dtype=dtype),
+        x.new_empty(shape, dtype=spectral_mlp.input_dtype(x, transform)),
         [dense_like(w) for w in weights],
         [dense_like(b) for b in biases if b is not None],
     )
@@ -55,26 +56,28 @@ def reference(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
     """`spectral_mlp_cross_entropy` and, for each branch, the gradient of its own loss.
 
-    Returns: losses (Q',); logits (Q', N, C); the gradient of the branches' input (Q', N, I) (empty unless want_grad_x);
-        the gradients of the weights, and of the biases that are not None: entry q is d losses[q] / d weight[q].
+    Returns: losses (Q',), real; logits (Q', N, C); the gradient of the branches' input (Q', N, I) (empty unless
+        want_grad_x), complex where x or transform is; the gradients of the weights, and of the biases that are not
+        None: entry q is d losses[q] / d weight[q].
     Args, Raises, Accuracy, Source: as `spectral_mlp_cross_entropy`. Gradient: by differentiating this form.
     Deterministic: bitwise, for any number of threads (sums over fixed blocks of samples).
     """
-    branches = wide(x) if transform is None else (wide(x) @ wide(transform).mT).permute(2, 0, 1)
+    branches = spectral_mlp.branches_of(x, transform)
     logits = spectral_mlp.network(branches, None, weights, biases, activations)
     losses = loss_op.branch_losses(logits, target)
-    hot = torch.nn.functional.one_hot(target, logits.shape[-1]).to(logits.dtype)
-    grad_logits = (torch.softmax(logits, -1) - hot) / max(logits.shape[1], 1)
+    p = torch.softmax(spectral_mlp.real_part(logits), -1)
+    hot = torch.nn.functional.one_hot(target, logits.shape[-1]).to(p.dtype)
+    grad_logits = (p - hot) / max(logits.shape[1], 1)
     wide_weights, wide_biases = [wide(w) for w in weights], [None if b is None else wide(b) for b in biases]
     grad_x, grad_weights, grad_biases = branch_mlp_backward.reference(
         grad_logits, branches, wide_weights, wide_biases, activations, want_grad_x
     )
     return (
         losses.to(loss_op.loss_dtype(x)),
-        logits.to(x.dtype).contiguous(),
-        grad_x.to(x.dtype),
-        [g.to(x.dtype) for g in grad_weights],
-        [g.to(x.dtype) for g in grad_biases],
+        narrow(logits, x).contiguous(),
+        narrow(grad_x, x),
+        [narrow(g, x) for g in grad_weights],
+        [narrow(g, x) for g in grad_biases],
     )
 
 

@@ -42,6 +42,11 @@ class Transform(nn.Module):
         return self.adjoint if self.is_orthogonal else torch.linalg.inv(self.matrix)
 
     @property
+    def is_half(self) -> bool:
+        """Half a spectrum of real data, Q' = Q // 2 + 1: layers take the real part of what the inverse gives."""
+        return not self.is_real and self.branches < self.length
+
+    @property
     def adjoint(self) -> Tensor:
         return self.matrix.mH.resolve_conj()
 
@@ -128,19 +133,24 @@ def at_least_one(name: str, length: int) -> None:
         raise ValueError(f"{name}: length must be at least 1, got {length}")
 
 
+def real_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of x, or of its parts where it is complex (spelled out: Dynamo does not know `dtype.to_real`)."""
+    return {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(x.dtype, x.dtype)
+
+
 def _like(m: Tensor, x: Tensor) -> Tensor:
-    """m in the dtype and on the device of x; what is complex stays complex."""
-    if m.is_complex() and not x.is_complex():
-        return m.to(x.device, torch.complex128 if x.dtype == torch.float64 else torch.complex64)
-    return m.to(x.device, x.dtype)
+    """m in the precision and on the device of x; real or complex as m is."""
+    if m.is_complex():  # there is no complex half that ops take: half x gets complex64, and the op's error
+        return m.to(x.device, torch.complex128 if x.dtype in (torch.float64, torch.complex128) else torch.complex64)
+    return m.to(x.device, real_dtype(x))
 
 
 def _product(name: str, transform: Transform, x: Tensor, dim: int) -> Tensor:
     """matrix @ x (or inverse @ x) along dim: one GEMM, batched over the dimensions before it; half is widened."""
     v = wide(x)
     m = transform._as(name, v)
-    if not transform.is_real and not v.is_complex():
-        v = v.to(m.dtype)
+    if m.is_complex() != v.is_complex():
+        m, v = (m, v.to(m.dtype)) if m.is_complex() else (m.to(v.dtype), v)
     dim = dim % x.dim()
     if dim == x.dim() - 1:
         y = v @ m.mT

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from .base import Fixed, Transform, at_least_one
+from .base import Fixed, Transform, at_least_one, real_dtype
 
 
 class Identity(Fixed):
@@ -92,7 +92,7 @@ class Matrix(Transform):
         return self
 
     def _as(self, name: str, x: Tensor) -> Tensor:
-        return getattr(self, name).to(x.device, x.dtype) if self.learned else super()._as(name, x)
+        return getattr(self, name).to(x.device, real_dtype(x)) if self.learned else super()._as(name, x)
 
     def extra_repr(self) -> str:
         return f"{self.length}, learned={self.learned}"

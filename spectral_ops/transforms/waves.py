@@ -102,6 +102,10 @@ class DFT(Fixed):
         self.real, self.norm = real, norm
         self.is_orthogonal = norm == "ortho" and branches == length
 
+    @property
+    def is_half(self) -> bool:
+        return self.real  # for Q <= 2, where Q' = Q, the shape does not tell
+
     def fast(self, x: Tensor, dim: int = -1) -> Tensor:
         x = wide(self._tubes("fast", x, dim, self.length))
         if self.real and x.is_complex():
