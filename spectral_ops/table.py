@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
-_NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations"
+_NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations, float[] offsets"
 _DCT = "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
 
 
@@ -49,7 +49,7 @@ _ROWS = (
     Row(
         "branch_linear",
         "(Tensor x, Tensor weight, Tensor? bias=None, str activation='none') -> Tensor",
-        "(Tensor x, Tensor weight, Tensor? bias, int activation, Tensor(a!) out) -> ()",
+        "(Tensor x, Tensor weight, Tensor? bias, int activation, float offset, Tensor(a!) out) -> ()",
     ),
     Row(
         "branch_mlp_backward",
@@ -61,8 +61,8 @@ _ROWS = (
         "spectral_linear",
         "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
         "str output_activation='none') -> Tensor",
-        "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, int activation, Tensor inverse, "
-        "int output_activation, Tensor(a!) out) -> ()",
+        "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, int activation, float offset, Tensor inverse, "
+        "int output_activation, float output_offset, Tensor(a!) out) -> ()",
         autocast="rule",
     ),
     Row(

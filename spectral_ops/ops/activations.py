@@ -33,6 +33,16 @@ def code(name: str) -> int:
     return _CODES[name]
 
 
+def offset(name: str) -> float:
+    """The number that belongs to an activation, b of "modrelu:b"; 0 for the others."""
+    return float(name.partition(":")[2] or -0.1) if name.startswith("modrelu") else 0.0
+
+
+def offsets(names: list[str]) -> list[float]:
+    """One `offset` a name, or none at all where no name has one, as the native kernels take them."""
+    return [offset(name) for name in names] if any(name.startswith("modrelu") for name in names) else []
+
+
 def wide(x: Tensor) -> Tensor:
     """x in the dtype in which the ops accumulate: half becomes float32, the rest stays."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..op import lower, run_below_autograd
 from . import checks
-from .activations import apply, code, wide
+from .activations import apply, code, offset, wide
 from .branch_linear import layer
 from .branch_mlp_backward import through
 from .spectral_mlp import input_gradients
@@ -97,8 +97,9 @@ def cpp_why_not(
 def cpp(args: list[Any], out: Tensor) -> None:
     x, transform, weight, bias, activation, inverse, output_activation = args
     torch.ops.spectral_native.spectral_linear(
-        x, transform, weight, bias, code(activation), inverse, code(output_activation), out
-    )
+        x, transform, weight, bias, code(activation), offset(activation), inverse, code(output_activation),
+        offset(output_activation), out,
+    )  # fmt: skip
 
 
 def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Tensor, list[Tensor]]:
