@@ -49,4 +49,15 @@ template <class F> void visit_real(ScalarType dtype, const char* name, F&& f) {
   SPECTRAL_CHECK(false, name, ": dtype must be float32 or float64, is ", torch::headeronly::toString(dtype));
 }
 
+inline bool is_complex(const Tensor& t) {
+  return t.scalar_type() == ScalarType::ComplexFloat || t.scalar_type() == ScalarType::ComplexDouble;
+}
+
+// f(T()) with T the type of the real numbers in x or of the parts of its complex numbers.
+template <class F> void visit_number(ScalarType dtype, const char* name, F&& f) {
+  if (dtype == ScalarType::ComplexFloat) return f(0.0f);
+  if (dtype == ScalarType::ComplexDouble) return f(0.0);
+  visit_real(dtype, name, f);
+}
+
 }  // namespace spectral

@@ -89,10 +89,30 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
     for t in tensors:
         if t.layout is not torch.strided:
             return "the native kernels take strided tensors only"
-        if t.dtype in _COMPLEX:
-            return "the native kernels are for real numbers"
+    if any(t.dtype in _COMPLEX for t in tensors):
+        reason = _complex_why_not(row, args)
+        if reason:
+            return reason
     why = getattr(rule_of(row.name), f"{backend}_why_not", None)
     return why(*args) if why else None
+
+
+def _complex_why_not(row: Row, args: Sequence[Any]) -> str | None:
+    """Why the native kernel cannot take arguments of which some are complex."""
+    if not row.complex_together:
+        return "the native kernel is for real numbers"
+    named = dict(zip(_names(row.name), args, strict=True))
+    for name in row.complex_together:
+        if name == "x" and named.get("transform") is not None:
+            continue  # which makes its branches complex
+        if any(t.dtype not in _COMPLEX for t in tensors_of([named[name]])):
+            return f"{name} is real where others are complex, which the native kernels do not mix"
+    return None
+
+
+@functools.cache
+def _names(name: str) -> list[str]:
+    return [argument.name for argument in getattr(torch.ops.spectral, name).default._schema.arguments]
 
 
 def backends(op: str, *args: Any) -> list[tuple[str, str | None]]:
@@ -167,7 +187,7 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
         return out
     _, structure = flatten(args)
     # the kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
-    dense = [(t.float() if t.dtype in _HALF else t).resolve_neg().contiguous() for t in tensors]
+    dense = [(t.float() if t.dtype in _HALF else t).resolve_neg().resolve_conj().contiguous() for t in tensors]
     buffers = [torch.empty_like(r, dtype=torch.float32) if r.dtype in _HALF else r for r in results]
     filled = unflatten(buffers, result_structure)
     kernel(unflatten(dense, structure), filled if isinstance(out, tuple) else filled[0])
@@ -180,7 +200,7 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
 def _all_native(tensors: Sequence[Tensor]) -> bool:
     """Whether a kernel can read all of them as they are; where one is empty, so may be the results."""
     for t in tensors:
-        if t.dtype in _HALF or not t.is_contiguous() or t.is_neg() or not t.numel():
+        if t.dtype in _HALF or not t.is_contiguous() or t.is_neg() or t.is_conj() or not t.numel():
             return False
     return True
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
-_NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations"
+_NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations, float[] offsets"
+_TOGETHER = ("x", "transform", "weights", "biases")
 _GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1"
 _TRIGONOMETRIC = (
     "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
@@ -30,6 +31,8 @@ class Row:
         None: there is none. The op is a composition of library calls and other ops, which its reference spells out
         as fast as they go; autograd and torch.compile see its parts.
     backends: in order of preference; the first one without a reason against it runs.
+    complex_together: the arguments that the native kernel takes complex, all of them, where anything is; x may stay
+        real beside a transform. Empty: the kernel is for real numbers.
     autocast: "lower": follow the autocast dtype; "float32": stay in float32; "rule": the rule module decides.
     """
 
@@ -38,6 +41,7 @@ class Row:
     native: str | None
     backends: tuple[str, ...] = ("cpp", "reference")
     autocast: str = "lower"
+    complex_together: tuple[str, ...] = ()
 
 
 _ROWS = (
@@ -62,31 +66,36 @@ _ROWS = (
         "(Tensor x, Tensor transform) -> Tensor",
         "(Tensor x, Tensor transform, Tensor(a!) out) -> ()",
         autocast="float32",
+        complex_together=("transform",),
     ),
     Row(
         "from_branches",
         "(Tensor y, Tensor inverse) -> Tensor",
         "(Tensor y, Tensor inverse, Tensor(a!) out) -> ()",
         autocast="float32",
+        complex_together=("y", "inverse"),
     ),
     Row(
         "branch_linear",
         "(Tensor x, Tensor weight, Tensor? bias=None, str activation='none') -> Tensor",
-        "(Tensor x, Tensor weight, Tensor? bias, int activation, Tensor(a!) out) -> ()",
+        "(Tensor x, Tensor weight, Tensor? bias, int activation, float offset, Tensor(a!) out) -> ()",
+        complex_together=("x", "weight", "bias"),
     ),
     Row(
         "branch_mlp_backward",
         f"(Tensor grad_y, Tensor x, {_NETWORK}, bool want_grad_x=True) -> (Tensor, Tensor[], Tensor[])",
         f"(Tensor grad_y, Tensor x, {_NATIVE_NETWORK}, Tensor(a!)? grad_x, Tensor(b!)[] grad_weights, "
         "Tensor(c!)[] grad_biases) -> ()",
+        complex_together=("grad_y", "x", "weights", "biases"),
     ),
     Row(
         "spectral_linear",
         "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
         "str output_activation='none') -> Tensor",
-        "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, int activation, Tensor inverse, "
-        "int output_activation, Tensor(a!) out) -> ()",
+        "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, int activation, float offset, Tensor inverse, "
+        "int output_activation, float output_offset, Tensor(a!) out) -> ()",
         autocast="rule",
+        complex_together=("transform", "weight", "bias", "inverse"),
     ),
     Row(
         "spectral_linear_backward",
@@ -101,12 +110,14 @@ _ROWS = (
         f"(Tensor x, Tensor? transform, {_NETWORK}) -> Tensor",
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor(a!) out) -> ()",
         autocast="rule",
+        complex_together=_TOGETHER,
     ),
     Row(
         "spectral_mlp_cross_entropy",
         f"(Tensor x, Tensor? transform, {_NETWORK}, Tensor target) -> (Tensor, Tensor)",
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor target, Tensor(a!) losses, Tensor(b!) logits) -> ()",
         autocast="rule",
+        complex_together=_TOGETHER,
     ),
     Row(
         "spectral_mlp_cross_entropy_with_grads",
@@ -115,6 +126,7 @@ _ROWS = (
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor target, Tensor(a!) losses, Tensor(b!) logits, "
         "Tensor(c!)? grad_x, Tensor(d!)[] grad_weights, Tensor(e!)[] grad_biases) -> ()",
         autocast="rule",
+        complex_together=_TOGETHER,
     ),
     Row(
         "branch_ensemble",
@@ -134,6 +146,7 @@ _ROWS = (
         f"(Tensor x, Tensor? transform, {_NETWORK}, Tensor branch_weights, str space='probabilities') -> Tensor",
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, Tensor(a!) out) -> ()",
         autocast="rule",
+        complex_together=_TOGETHER,
     ),
     Row(
         "spectral_ensemble_backward",
@@ -143,6 +156,7 @@ _ROWS = (
         "Tensor(a!)? grad_branches, Tensor(b!)[] grad_weights, Tensor(c!)[] grad_biases, "
         "Tensor(d!) grad_branch_weights) -> ()",
         autocast="rule",
+        complex_together=_TOGETHER,
     ),
     Row(
         "branch_conv2d",

@@ -17,6 +17,7 @@ import spectral_ops
 from spectral_ops.autograd import flatten
 from spectral_ops.op import rule_of
 from spectral_ops.ops import activations
+from spectral_ops.table import TABLE
 
 ops = torch.ops.spectral
 D, Z = torch.float64, torch.complex128
@@ -308,9 +309,31 @@ def test_a_mixture_is_the_promoted_call(mixture: tuple[bool, ...], half: bool) -
 # ---- dispatch ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("op", OPS)
 def test_the_kernels_say_why_not(op: str) -> None:
-    args = complex_rows(op)[0].make(torch.float32)
-    reason = spectral_ops.native.status()["cpu"] or "the native kernels are for real numbers"
-    assert spectral_ops.backends(op, *args) == [("cpp", reason), ("reference", None)]
+    """Every mixture of real and complex arguments has a kernel or a reason; all rows of some ops have none."""
+    missing = spectral_ops.native.status()["cpu"]
+    reasons = {spectral_ops.backends(op, *row.make(torch.float32))[0][1] for row in complex_rows(op)}
+    if missing or not TABLE[op].complex_together:
+        assert reasons == {missing or "the native kernel is for real numbers"}
+    else:
+        mixed = "is real where others are complex, which the native kernels do not mix"
+        assert None in reasons and all(r.endswith(mixed) for r in reasons if r)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if TABLE[op].complex_together])
+def test_the_kernels_agree_with_the_definition(op: str, level: str) -> None:
+    """All rows that a kernel takes, at every SIMD level, in both precisions."""
+    for row in complex_rows(op):
+        for dtype, eps in ((torch.float32, 2e-5), (torch.float64, 1e-12)):
+            args = row.make(dtype)
+            if dict(spectral_ops.backends(op, *args))["cpp"]:
+                continue
+            got = results(op, args)
+            with spectral_ops.use("reference"):
+                wanted = results(op, args)
+            for y, w in zip(got, wanted, strict=True):
+                assert y.dtype == w.dtype and y.shape == w.shape
+                size = max(w.abs().max().item(), 1e-30) if w.numel() else 1.0
+                assert not y.numel() or (y - w).abs().max().item() <= eps * size, (row.id, dtype)
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if "backward" not in op and "grads" not in op])

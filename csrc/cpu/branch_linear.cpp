@@ -3,11 +3,11 @@
 namespace spectral {
 
 // x (Q, N, I), weight (Q, O, I), bias (Q, O) -> out (Q, N, O)
-void branch_linear(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, int64_t activation,
+void branch_linear(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, int64_t activation, double offset,
                    const Tensor& y) {
-  visit_real(x.scalar_type(), "branch_linear", [&](auto zero) {
+  visit_number(x.scalar_type(), "branch_linear", [&](auto zero) {
     using T = decltype(zero);
-    const Chain<T> chain({weight}, {bias}, {activation});
+    const Chain<T> chain({weight}, {bias}, {activation}, {offset});
     Network<T> net{};
     net.samples = x.size(1);
     net.branches = x.size(0);
@@ -18,6 +18,7 @@ void branch_linear(const Tensor& x, const Tensor& weight, std::optional<Tensor> 
     net.layers = chain.layers.data();
     net.depth = 1;
     net.y = out<T>(y);
+    if (is_complex(weight)) return run(ComplexNetwork<T>{net, nullptr, nullptr, true, true}, chain.operations);
     run(net, chain.operations);
   });
 }

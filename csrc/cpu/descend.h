@@ -18,12 +18,13 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
   net.depth = chain.depth();
   net.widest = chain.widest;
 
+  const int64_t parts = net.complex ? 2 : 1;
   const bool direct = net.blocks == 1;
   int64_t bytes = CallMemory::bytes_for<double>(net.blocks * net.branches);
   for (int64_t j = 0; j < net.depth && !direct; ++j) {
     const Layer<T>& layer = net.layers[j];
-    bytes += CallMemory::bytes_for<T>(net.blocks * net.branches * layer.out * layer.in) +
-             CallMemory::bytes_for<T>(net.blocks * net.branches * layer.out);
+    bytes += CallMemory::bytes_for<T>(net.blocks * net.branches * parts * layer.out * layer.in) +
+             CallMemory::bytes_for<T>(net.blocks * net.branches * parts * layer.out);
   }
   CallMemory memory(bytes);
   double* branch_sums = memory.take<double>(net.blocks * net.branches);
@@ -37,8 +38,8 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
       weight_sums[j] = weights[j];
       bias_sums[j] = biases[j];
     } else {
-      weight_sums[j] = memory.take<T>(net.blocks * net.branches * layer.out * layer.in);
-      bias_sums[j] = memory.take<T>(net.blocks * net.branches * layer.out);
+      weight_sums[j] = memory.take<T>(net.blocks * net.branches * parts * layer.out * layer.in);
+      bias_sums[j] = memory.take<T>(net.blocks * net.branches * parts * layer.out);
     }
   }
   net.weight_sums = weight_sums.data();
@@ -49,7 +50,7 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
   if (!direct)
     parallel_for(0, net.branches, 1, [&](int64_t begin, int64_t end) {
       for (int64_t j = 0; j < net.depth; ++j) {
-        const int64_t size = net.layers[j].out * net.layers[j].in, out = net.layers[j].out;
+        const int64_t out = parts * net.layers[j].out, size = out * net.layers[j].in;
         add_blocks(weight_sums[j], net.blocks, net.branches * size, weights[j], begin * size, end * size);
         if (biases[j]) add_blocks(bias_sums[j], net.blocks, net.branches * out, biases[j], begin * out, end * out);
       }

@@ -97,19 +97,34 @@ template <class T> struct PackedTube {
   }
 };
 
-template <class T> std::optional<PackedTube<T>> pack_tube(const std::optional<Tensor>& t) {
-  return t ? std::optional<PackedTube<T>>(*t) : std::nullopt;
-}
+// A complex tube matrix with its parts packed; sign: of the imaginary part, -1 for an inverse that gives real tubes.
+template <class T> struct PackedComplexTube {
+  std::vector<T> parts;
+  ComplexTube<T> matrix;
+
+  explicit PackedComplexTube(const Tensor& t, T sign = 1) {
+    const int64_t rows = t.size(0), columns = t.size(1);
+    const T* m = in<T>(t);
+    parts.reserve(2 * rows * columns + 1);
+    for (int part = 0; part < 2; ++part)
+      for (int64_t q = 0; q < columns; ++q)
+        for (int64_t p = 0; p < rows; ++p) parts.push_back(m[2 * (p * columns + q) + part] * (part ? sign : T(1)));
+    matrix = {rows, columns, m, parts.data(), parts.data() + rows * columns};
+  }
+};
 
 // The layers of a network.
 template <class T> struct Chain {
   std::vector<Layer<T>> layers;
   int64_t widest = 0, operations = 0;  // operations: of one sample in one branch
 
-  Chain(const Tensors& weights, const OptionalTensors& biases, const std::vector<int64_t>& activations) {
+  // offsets: of modrelu; none where no layer has one.
+  Chain(const Tensors& weights, const OptionalTensors& biases, const std::vector<int64_t>& activations,
+        const std::vector<double>& offsets = {}) {
     for (size_t j = 0; j < weights.size(); ++j) {
       const int64_t out = weights[j].size(1), in = weights[j].size(2);
-      layers.push_back({spectral::in<T>(weights[j]), spectral::in<T>(biases[j]), in, out, Activation(activations[j])});
+      layers.push_back({spectral::in<T>(weights[j]), spectral::in<T>(biases[j]), in, out, Activation(activations[j]),
+                        offsets.empty() ? T(0) : T(offsets[j])});
       widest = std::max({widest, in, out});
       operations += 2 * in * out;
     }
@@ -130,24 +145,37 @@ void add_blocks(const T* sums, int64_t blocks, int64_t values, T* total, int64_t
     for (int64_t i = begin; i < end; ++i) total[i] += sums[block * values + i];
 }
 
-// Runs the network kernel. Small batches are split over the branches too, where each branch writes its own output.
+// Into how many ranges the branches are shared out: small batches are, where each branch writes its own output.
+inline int64_t branch_ranges(int64_t tiles, int64_t branches, bool transforms) {
+  // few tiles: share the branches, so that a thread reads the weights of its own branches only
+  const int64_t threads = num_threads(), wanted = transforms ? (tiles <= 2 * threads ? threads : 1)
+                                                             : ceil_div(4 * threads, std::max<int64_t>(tiles, 1));
+  return std::clamp<int64_t>(wanted, 1, std::max<int64_t>(branches, 1));
+}
+
+// Runs the network kernel.
 template <class T> void run(Network<T> net, int64_t layer_operations) {
-  const int64_t tiles = ceil_div(net.samples, kernels<T>().tile), threads = num_threads();
+  const int64_t tiles = ceil_div(net.samples, kernels<T>().tile);
   int64_t operations = net.branches * layer_operations;
   if (net.transform) operations += 2 * net.in * net.transform->rows * net.transform->columns;
   if (net.inverse) operations += 2 * net.out * net.inverse->rows * net.inverse->columns;
-  net.ranges = 1;
   // a synthesis matrix gives all its rows at once, and an inverse or a mixture wants all branches of a tile
   const bool whole =
       net.inverse || net.branch_weights || (net.transform && net.transform->kind == TubeMatrix<T>::Kind::synthesis);
-  if (!whole) {
-    // few tiles: share the branches, so that a thread reads the weights of its own branches only
-    const int64_t wanted =
-        net.transform ? (tiles <= 2 * threads ? threads : 1) : ceil_div(4 * threads, std::max<int64_t>(tiles, 1));
-    net.ranges = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(net.branches, 1));
-  }
+  net.ranges = whole ? 1 : branch_ranges(tiles, net.branches, net.transform);
   parallel_for(0, tiles * net.ranges, grain(kernels<T>().tile * operations / net.ranges),
                [&](int64_t begin, int64_t end) { kernels<T>().network(net, begin, end); });
+}
+
+template <class T> void run(ComplexNetwork<T> c, int64_t layer_operations) {
+  Network<T>& net = c.net;
+  const int64_t tiles = ceil_div(net.samples, kernels<T>().complex_tile);
+  int64_t operations = 4 * net.branches * layer_operations;
+  if (c.transform) operations += 8 * net.in * c.transform->rows * c.transform->columns;
+  if (c.inverse) operations += 8 * net.out * c.inverse->rows * c.inverse->columns;
+  net.ranges = c.inverse || net.branch_weights ? 1 : branch_ranges(tiles, net.branches, c.transform);
+  parallel_for(0, tiles * net.ranges, grain(kernels<T>().complex_tile * operations / net.ranges),
+               [&](int64_t begin, int64_t end) { kernels<T>().complex_network(c, begin, end); });
 }
 
 }  // namespace spectral

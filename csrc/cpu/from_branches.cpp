@@ -2,18 +2,22 @@
 
 namespace spectral {
 
-// y (Q', N, I), inverse (Q, Q') -> out (N, I, Q)
+// y (Q', N, I), inverse (Q, Q') -> out (N, I, Q), real where it holds the real part only
 void from_branches(const Tensor& y, const Tensor& inverse, const Tensor& x) {
-  visit_real(y.scalar_type(), "from_branches", [&](auto zero) {
+  visit_number(y.scalar_type(), "from_branches", [&](auto zero) {
     using T = decltype(zero);
-    const PackedTube<T> tube(inverse);
     Network<T> net{};
     net.samples = y.size(1);
     net.branches = y.size(0);
     net.in = net.out = net.widest = y.size(2);
     net.x = in<T>(y);
-    net.inverse = &tube;
     net.y = out<T>(x);
+    if (is_complex(inverse)) {
+      const PackedComplexTube<T> tube(inverse, is_complex(x) ? 1 : -1);
+      return run(ComplexNetwork<T>{net, nullptr, &tube.matrix, true, is_complex(x)}, 0);
+    }
+    const PackedTube<T> tube(inverse);
+    net.inverse = &tube;
     run(net, 0);
   });
 }

@@ -7,7 +7,7 @@
 namespace spectral {
 
 // The order is that of ACTIVATIONS in spectral_ops/ops/checks.py.
-enum class Activation : int64_t { none, relu, gelu, silu, tanh, sigmoid };
+enum class Activation : int64_t { none, relu, gelu, silu, tanh, sigmoid, crelu, zrelu, cardioid, modrelu };
 
 // One layer of every branch.
 template <class T> struct Layer {
@@ -15,6 +15,7 @@ template <class T> struct Layer {
   const T* bias;    // (Q, O) or null
   int64_t in, out;
   Activation activation;
+  T offset;  // of modrelu
 };
 
 // A matrix along the tube, (rows, columns), packed column by column. Where its rows are even and odd by turns, as those
@@ -27,6 +28,13 @@ template <class T> struct TubeMatrix {
   const T *dense, *even, *odd;
 };
 
+// A complex matrix along the tube, (rows, columns) pairs; and its real and imaginary parts, packed column by column,
+// for the products that are real on one side.
+template <class T> struct ComplexTube {
+  int64_t rows, columns;
+  const T *values, *re, *im;
+};
+
 // From x through the layers to y, sample tile by sample tile. Work item: (range of branches, tile).
 template <class T> struct Network {
   int64_t samples, branches, in, out, widest;
@@ -37,9 +45,19 @@ template <class T> struct Network {
   T* y;                          // mixture (N, O) with branch weights, tubes (N, O, Q) with an inverse, else (Q', N, O)
   const TubeMatrix<T>* inverse;  // or null
   Activation output_activation;  // after the inverse
-  const T* branch_weights;       // or null
-  bool softmax;                  // the mixture is of probabilities
-  int64_t ranges;                // 1 with an inverse, a mixture or a synthesis transform
+  T output_offset;
+  const T* branch_weights;  // or null
+  bool softmax;             // the mixture is of probabilities
+  int64_t ranges;           // 1 with an inverse, a mixture or a synthesis transform
+};
+
+// The same with complex branches: weights, biases, logits and branches are (re, im) pairs, and so are x and the tubes
+// of y where complex_x and complex_y say so. An inverse that gives real tubes has the sign of its imaginary part
+// changed.
+template <class T> struct ComplexNetwork {
+  Network<T> net;                            // its transform and inverse are not used
+  const ComplexTube<T>*transform, *inverse;  // or null
+  bool complex_x, complex_y;
 };
 
 // Gradients of a chain of layers. Work item: (branch, block of samples); each writes its own partial sums, ordered
@@ -58,7 +76,8 @@ template <class T> struct Gradients {
   T* grad_x;                // (Q', N, I) or null
   T* const* weight_sums;    // per layer (blocks, Q', O, I)
   T* const* bias_sums;      // per layer (blocks, Q', O), or null
-  int64_t block, blocks;    // samples in a block
+  bool complex;           // x, weights, biases, logits and their gradients are (re, im) pairs; losses are of real parts
+  int64_t block, blocks;  // samples in a block
 };
 
 // Gradients of spectral_linear. Work item: a block of samples.
@@ -121,7 +140,9 @@ template <class T> struct Ensemble {
 // One level's kernels: each works on the items [begin, end).
 template <class T> struct Kernels {
   int64_t tile;  // samples in a tile
+  int64_t complex_tile;
   void (*network)(const Network<T>&, int64_t begin, int64_t end);
+  void (*complex_network)(const ComplexNetwork<T>&, int64_t begin, int64_t end);
   void (*gradients)(const Gradients<T>&, int64_t begin, int64_t end);
   void (*tube_gradients)(const TubeGradients<T>&, int64_t begin, int64_t end);
   int64_t (*tube_items)(const Tubes<T>&);

@@ -1,4 +1,4 @@
-// The arguments that all network ops share, as a Network that lacks only its sink.
+// The arguments that all network ops share, as a network that lacks only its sink.
 #pragma once
 #include "drive.h"
 
@@ -6,12 +6,17 @@ namespace spectral {
 
 template <class T> struct Mlp {
   Chain<T> chain;
+  bool complex;  // the branches: Python makes the weights and the transform complex where anything is
+  bool complex_x;
   std::optional<PackedTube<T>> tube;
+  std::optional<PackedComplexTube<T>> complex_tube;
   Network<T> net{};
 
   Mlp(const Tensor& x, const std::optional<Tensor>& transform, const Tensors& weights, const OptionalTensors& biases,
-      const std::vector<int64_t>& activations)
-      : chain(weights, biases, activations), tube(pack_tube<T>(transform)) {
+      const std::vector<int64_t>& activations, const std::vector<double>& offsets)
+      : chain(weights, biases, activations, offsets), complex(is_complex(weights[0])), complex_x(is_complex(x)) {
+    if (transform && complex) complex_tube.emplace(*transform);
+    if (transform && !complex) tube.emplace(*transform);
     net.samples = transform ? x.size(0) : x.size(1);
     net.branches = weights[0].size(0);
     net.in = weights[0].size(2);
@@ -23,15 +28,24 @@ template <class T> struct Mlp {
     net.depth = chain.depth();
   }
 
+  int64_t tile() const { return complex ? kernels<T>().complex_tile : kernels<T>().tile; }
+
+  // Runs `some`, which is `net` or a part of it.
+  void run(const Network<T>& some) const {
+    if (!complex) return spectral::run(some, chain.operations);
+    spectral::run(ComplexNetwork<T>{some, complex_tube ? &complex_tube->matrix : nullptr, nullptr, complex_x, true},
+                  chain.operations);
+  }
+
   // The network's input in branches, (Q', N, I): x itself, or its transform, in `memory`.
   const T* branches(std::unique_ptr<T[]>& memory) const {
-    if (!net.transform) return net.x;
-    memory.reset(new T[net.branches * net.samples * net.in]);
+    if (!tube && !complex_tube) return net.x;
+    memory.reset(new T[(complex ? 2 : 1) * net.branches * net.samples * net.in]);
     Network<T> analysis = net;
     analysis.depth = 0;
     analysis.out = analysis.in;
     analysis.y = memory.get();
-    run(analysis, 0);
+    run(analysis);
     return memory.get();
   }
 };

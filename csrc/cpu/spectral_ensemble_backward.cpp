@@ -6,14 +6,15 @@ namespace spectral {
 // grad_y (N, C), x (N, I, Q) with transform (Q', Q) or (Q', N, I) without -> grad_branches (Q', N, I) or none, the
 // gradients of weights and biases, grad_branch_weights (Q',)
 void spectral_ensemble_backward(const Tensor& grad_y, const Tensor& x, std::optional<Tensor> transform, Tensors weights,
-                                OptionalTensors biases, std::vector<int64_t> activations, const Tensor& branch_weights,
-                                bool softmax, std::optional<Tensor> grad_branches, Tensors grad_weights,
-                                Tensors grad_biases, const Tensor& grad_branch_weights) {
-  visit_real(x.scalar_type(), "spectral_ensemble_backward", [&](auto zero) {
+                                OptionalTensors biases, std::vector<int64_t> activations, std::vector<double> offsets,
+                                const Tensor& branch_weights, bool softmax, std::optional<Tensor> grad_branches,
+                                Tensors grad_weights, Tensors grad_biases, const Tensor& grad_branch_weights) {
+  visit_number(x.scalar_type(), "spectral_ensemble_backward", [&](auto zero) {
     using T = decltype(zero);
-    Mlp<T> mlp(x, transform, weights, biases, activations);
+    Mlp<T> mlp(x, transform, weights, biases, activations, offsets);
     std::unique_ptr<T[]> memory;
     Gradients<T> net{};
+    net.complex = mlp.complex;
     net.x = mlp.branches(memory);
     net.samples = mlp.net.samples;
     net.branches = mlp.net.branches;

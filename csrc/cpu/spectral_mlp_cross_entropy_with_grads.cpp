@@ -7,13 +7,15 @@ namespace spectral {
 // The training step of branches that learn alone: losses, logits and gradients in one pass over the samples.
 void spectral_mlp_cross_entropy_with_grads(const Tensor& x, std::optional<Tensor> transform, Tensors weights,
                                            OptionalTensors biases, std::vector<int64_t> activations,
-                                           const Tensor& target, const Tensor& losses, const Tensor& logits,
-                                           std::optional<Tensor> grad_x, Tensors grad_weights, Tensors grad_biases) {
-  visit_real(x.scalar_type(), "spectral_mlp_cross_entropy_with_grads", [&](auto zero) {
+                                           std::vector<double> offsets, const Tensor& target, const Tensor& losses,
+                                           const Tensor& logits, std::optional<Tensor> grad_x, Tensors grad_weights,
+                                           Tensors grad_biases) {
+  visit_number(x.scalar_type(), "spectral_mlp_cross_entropy_with_grads", [&](auto zero) {
     using T = decltype(zero);
-    Mlp<T> mlp(x, transform, weights, biases, activations);
+    Mlp<T> mlp(x, transform, weights, biases, activations, offsets);
     std::unique_ptr<T[]> memory;
     Gradients<T> net{};
+    net.complex = mlp.complex;
     net.x = mlp.branches(memory);
     net.samples = mlp.net.samples;
     net.branches = mlp.net.branches;

@@ -1,19 +1,23 @@
-#include "drive.h"
+#include "mlp.h"
 
 namespace spectral {
 
 // x (N, I, Q), transform (Q', Q) -> out (Q', N, I)
 void to_branches(const Tensor& x, const Tensor& transform, const Tensor& y) {
-  visit_real(x.scalar_type(), "to_branches", [&](auto zero) {
+  visit_number(x.scalar_type(), "to_branches", [&](auto zero) {
     using T = decltype(zero);
-    const PackedTube<T> tube(transform);
     Network<T> net{};
     net.samples = x.size(0);
     net.branches = transform.size(0);
     net.in = net.out = net.widest = x.size(1);
     net.x = in<T>(x);
-    net.transform = &tube;
     net.y = out<T>(y);
+    if (is_complex(transform)) {
+      const PackedComplexTube<T> tube(transform);
+      return run(ComplexNetwork<T>{net, &tube.matrix, nullptr, is_complex(x), true}, 0);
+    }
+    const PackedTube<T> tube(transform);
+    net.transform = &tube;
     run(net, 0);
   });
 }

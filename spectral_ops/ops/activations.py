@@ -128,6 +128,11 @@ def offset(name: str) -> float:
     return float(number or "-0.1") if head == "modrelu" else 0.0
 
 
+def offsets(names: list[str]) -> list[float]:
+    """One `offset` a name, or none at all where no name has one, as the native kernels take them."""
+    return [offset(name) for name in names] if any(name.startswith("modrelu") for name in names) else []
+
+
 def wide(x: Tensor) -> Tensor:
     """x in the dtype in which the ops accumulate: half becomes float32, the rest stays."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

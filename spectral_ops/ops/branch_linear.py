@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .activations import apply, code, narrow, together
+from .activations import apply, code, narrow, offset, together
 
 
 def check(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> torch.dtype:
@@ -63,7 +63,7 @@ def cpp_why_not(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str)
 
 def cpp(args: list[Any], out: Tensor) -> None:
     x, weight, bias, activation = args
-    torch.ops.spectral_native.branch_linear(x, weight, bias, code(activation), out)
+    torch.ops.spectral_native.branch_linear(x, weight, bias, code(activation), offset(activation), out)
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

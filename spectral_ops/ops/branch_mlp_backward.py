@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .activations import apply, code, conj, dense_like, gradient_of, through, together
+from .activations import apply, code, conj, dense_like, gradient_of, offsets, through, together
 
 
 def check(
@@ -100,5 +100,13 @@ def cpp(args: list[Any], out: list[Any]) -> None:
     grad_x, grad_weights, grad_biases = out
     codes = [code(a) for a in activations]
     torch.ops.spectral_native.branch_mlp_backward(
-        grad_y, x, weights, biases, codes, grad_x if want_grad_x else None, grad_weights, grad_biases
+        grad_y,
+        x,
+        weights,
+        biases,
+        codes,
+        offsets(activations),
+        grad_x if want_grad_x else None,
+        grad_weights,
+        grad_biases,
     )

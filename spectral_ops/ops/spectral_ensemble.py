@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..op import lower
 from . import branch_ensemble, checks, spectral_mlp
-from .activations import code, narrow
+from .activations import code, narrow, offsets
 
 
 def check(
@@ -78,7 +78,7 @@ def cpp(args: list[Any], out: Tensor) -> None:
     x, transform, weights, biases, activations, branch_weights, space = args
     codes = [code(a) for a in activations]
     torch.ops.spectral_native.spectral_ensemble(
-        x, transform, weights, biases, codes, branch_weights, space == "probabilities", out
+        x, transform, weights, biases, codes, offsets(activations), branch_weights, space == "probabilities", out
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..op import lower
 from . import branch_ensemble_backward, branch_mlp_backward, checks, spectral_ensemble, spectral_mlp
-from .activations import code, dense_like, narrow, wide
+from .activations import code, dense_like, narrow, offsets, wide
 
 OP = "spectral_ensemble_backward"
 
@@ -105,7 +105,8 @@ def cpp(args: list[Any], out: list[Any]) -> None:
     grad_y, x, transform, weights, biases, activations, branch_weights, space, want_grad_x = args
     grad_branches, grad_weights, grad_biases, grad_branch_weights = out
     torch.ops.spectral_native.spectral_ensemble_backward(
-        grad_y, x, transform, weights, biases, [code(a) for a in activations], branch_weights, space == "probabilities",
+        grad_y, x, transform, weights, biases, [code(a) for a in activations], offsets(activations),
+        branch_weights, space == "probabilities",
         grad_branches if want_grad_x else None, grad_weights, grad_biases, grad_branch_weights,
     )  # fmt: skip
 

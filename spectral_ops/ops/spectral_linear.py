@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..op import lower, run_below_autograd
 from . import checks
-from .activations import apply, code, narrow, through, together
+from .activations import apply, code, narrow, offset, through, together
 from .branch_linear import layer
 from .from_branches import inverse_gradient, y_gradient
 from .spectral_mlp import input_gradients
@@ -109,8 +109,9 @@ def cpp_why_not(
 def cpp(args: list[Any], out: Tensor) -> None:
     x, transform, weight, bias, activation, inverse, output_activation = args
     torch.ops.spectral_native.spectral_linear(
-        x, transform, weight, bias, code(activation), inverse, code(output_activation), out
-    )
+        x, transform, weight, bias, code(activation), offset(activation), inverse, code(output_activation),
+        offset(output_activation), out,
+    )  # fmt: skip
 
 
 def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Tensor, list[Tensor]]:

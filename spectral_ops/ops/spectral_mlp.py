@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..op import lower
 from . import checks, to_branches
-from .activations import code, narrow, together, wide
+from .activations import code, narrow, offsets, together, wide
 from .branch_linear import layer
 
 
@@ -83,7 +83,9 @@ def cpp_why_not(
 
 def cpp(args: list[Any], out: Tensor) -> None:
     x, transform, weights, biases, activations = args
-    torch.ops.spectral_native.spectral_mlp(x, transform, weights, biases, [code(a) for a in activations], out)
+    torch.ops.spectral_native.spectral_mlp(
+        x, transform, weights, biases, [code(a) for a in activations], offsets(activations), out
+    )
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

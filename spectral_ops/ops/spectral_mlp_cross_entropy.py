@@ -10,7 +10,7 @@ from torch import Tensor
 from ..autograd import graph_is_kept, ordinary
 from ..op import lower, run_below_autograd
 from . import checks, spectral_mlp
-from .activations import code, narrow, wide
+from .activations import code, narrow, offsets, wide
 
 OP = "spectral_mlp_cross_entropy"
 
@@ -90,7 +90,9 @@ def cpp_why_not(
 def cpp(args: list[Any], out: list[Tensor]) -> None:
     x, transform, weights, biases, activations, target = args
     codes = [code(a) for a in activations]
-    torch.ops.spectral_native.spectral_mlp_cross_entropy(x, transform, weights, biases, codes, target, *out)
+    torch.ops.spectral_native.spectral_mlp_cross_entropy(
+        x, transform, weights, biases, codes, offsets(activations), target, *out
+    )
 
 
 def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[tuple[Tensor, Tensor], list[Any]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import branch_mlp_backward, spectral_mlp
 from . import spectral_mlp_cross_entropy as loss_op
-from .activations import code, dense_like, narrow, wide
+from .activations import code, dense_like, narrow, offsets, wide
 
 
 def check(
@@ -92,7 +92,8 @@ def cpp(args: list[Any], out: list[Any]) -> None:
     losses, logits, grad_x, grad_weights, grad_biases = out
     codes = [code(a) for a in activations]
     torch.ops.spectral_native.spectral_mlp_cross_entropy_with_grads(
-        x, transform, weights, biases, codes, target, losses, logits, grad_x if want_grad_x else None, grad_weights,
+        x, transform, weights, biases, codes, offsets(activations), target, losses, logits,
+        grad_x if want_grad_x else None, grad_weights,
         grad_biases,
     )  # fmt: skip
 

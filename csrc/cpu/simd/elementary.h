@@ -153,6 +153,7 @@ template <class F> SPECTRAL_INLINE void visit(Activation kind, F f) {
     case Activation::silu: return f.template operator()<Activation::silu>();
     case Activation::tanh: return f.template operator()<Activation::tanh>();
     case Activation::sigmoid: return f.template operator()<Activation::sigmoid>();
+    default: return;  // those of complex numbers: complex.h
   }
 }
 
@@ -172,6 +173,15 @@ template <class T> void descend(Activation kind, T* grad, const T* z, const T* h
 }
 
 // The derivative needs the argument, not only the value.
-SPECTRAL_INLINE bool needs_argument(Activation kind) { return kind == Activation::gelu || kind == Activation::silu; }
+SPECTRAL_INLINE bool needs_argument(Activation kind) {
+  switch (kind) {
+    case Activation::gelu:
+    case Activation::silu:
+    case Activation::zrelu:
+    case Activation::cardioid:
+    case Activation::modrelu: return true;
+    default: return false;
+  }
+}
 
 }  // namespace spectral::SPECTRAL_LEVEL

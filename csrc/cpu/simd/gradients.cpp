@@ -1,9 +1,8 @@
 // The gradients of branch networks. A block of samples of one branch is one work item: per tile the forward pass is
 // computed again with all activations kept (they stay in L2), then the chain goes backward: the weight gradient
 // accumulates in registers over the samples of a tile, the input gradient is one more tile product.
-#include "accumulate.h"
 #include "mixture.h"
-#include "network.h"
+#include "numbers.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
@@ -17,11 +16,13 @@ template <class T> struct Descent {
   T *grad, *next, *rows;
   bool sets;  // whether this tile sets the sums
 
-  // grad = (softmax(logits) - one hot) / N; returns the sum of the samples' losses.
-  double cross_entropy(int64_t first, int64_t count, const T* logits) const {
+  // grad = (softmax(logits) - one hot) / N; returns the sum of the samples' losses. Of complex logits the real parts
+  // count.
+  template <class Numbers> double cross_entropy(int64_t first, int64_t count, const T* logits) const {
     const int64_t classes = net.layers[net.depth - 1].out;
-    alignas(64) T top[kTile<T>], total[kTile<T>];
-    for (int v = 0; v < kTile<T>; v += kLanes<T>) {
+    alignas(64) T top[kTile<T>] = {}, total[kTile<T>] = {};
+    if (Numbers::kParts == 2) std::memset(grad, 0, classes * kTile<T> * sizeof(T));
+    for (int v = 0; v < Numbers::kReals; v += kLanes<T>) {
       const Vec<T> m = largest(logits + v, classes), sum = exponentials(logits + v, classes, m, grad + v);
       const Vec<T> scale = T(1) / (sum * T(net.samples));
       for (int64_t c = 0; c < classes; ++c) store(grad + c * kTile<T> + v, load(grad + c * kTile<T> + v) * scale);
@@ -38,11 +39,12 @@ template <class T> struct Descent {
   }
 
   // grad = the gradient of the logits, of the mixture's grad_y; returns the sum of the samples' weight gradients.
-  double mixture(int64_t first, int64_t count, const T* logits) const {
+  template <class Numbers> double mixture(int64_t first, int64_t count, const T* logits) const {
     const int64_t classes = net.layers[net.depth - 1].out;
     load_tile(net.grad_y + first * classes, classes, count, classes, next);
+    if (Numbers::kParts == 2) std::memset(grad, 0, classes * kTile<T> * sizeof(T));
     double total = 0;
-    for (int v = 0; v < kTile<T>; v += kLanes<T>) {
+    for (int v = 0; v < Numbers::kReals; v += kLanes<T>) {
       const Vec<T> score =
           mix_gradient(logits + v, classes, net.branch_weights[branch], net.softmax, next + v, grad + v);
       for (int64_t lane = 0; lane < kLanes<T> && v + lane < count; ++lane) total += double(score[lane]);
@@ -51,59 +53,59 @@ template <class T> struct Descent {
   }
 
   // Forward and backward on one tile; returns what adds to branch_sums.
-  template <int V> double tile(int64_t first, int64_t count) {
+  template <class Numbers> double tile(int64_t first, int64_t count) {
     const Layer<T>* layers = net.layers;
-    const int64_t depth = net.depth, in = layers[0].in, out = layers[depth - 1].out, row = branch * net.samples + first;
-    load_tile(net.x + row * in, in, count, in, activations[0]);
+    const int64_t depth = net.depth, in = layers[0].in, out = layers[depth - 1].out;
+    const int64_t row = (branch * net.samples + first) * Numbers::kParts;
+    Numbers::load(net.x + row * in, count, in, activations[0]);
     for (int64_t j = 0; j < depth; ++j)
-      forward_layer<T, V>(layers[j], branch, activations[j], activations[j + 1], arguments[j]);
+      Numbers::forward(layers[j], branch, activations[j], activations[j + 1], arguments[j]);
     double sum = 0;
     if (net.target) {
-      store_tile(activations[depth], out, count, net.logits + row * out, out);
-      sum = cross_entropy(first, count, activations[depth]);
+      Numbers::store(activations[depth], out, count, net.logits + row * out);
+      sum = cross_entropy<Numbers>(first, count, activations[depth]);
     } else if (net.branch_weights) {
-      sum = mixture(first, count, activations[depth]);
+      sum = mixture<Numbers>(first, count, activations[depth]);
     } else {
-      load_tile(net.grad_y + row * out, out, count, out, grad);
+      Numbers::load(net.grad_y + row * out, count, out, grad);
     }
     bool through_activation = false;  // whether grad already went through layer j's activation
     for (int64_t j = depth - 1; j >= 0; --j) {
       const Layer<T>& layer = layers[j];
       if (!through_activation && layer.activation != Activation::none)
-        descend(layer.activation, grad, arguments[j] ? arguments[j] : activations[j + 1], activations[j + 1],
-                layer.out);
-      if (count < kTile<T>) clear_lanes(grad, layer.out, count);
-      accumulate(sets, layer, activations[j], grad, count, rows, weight_sums[j], bias_sums[j]);
+        Numbers::descend(layer, grad, arguments[j] ? arguments[j] : activations[j + 1], activations[j + 1]);
+      if (count < Numbers::kSamples) Numbers::clear(grad, layer.out, count);
+      Numbers::sum(sets, layer, activations[j], grad, count, rows, weight_sums[j], bias_sums[j]);
       if (j == 0 && !net.grad_x) break;
-      through_activation = j > 0 && layers[j - 1].activation == Activation::relu;
-      const T* w = layer.weight + branch * layer.in * layer.out;
+      through_activation = j > 0 && Numbers::slope_in_product(layers[j - 1]);
       if (through_activation)
-        product<T, V, Factor::rows, Start::zero, Finish::relu_slope>(grad, kTile<T>, layer.out, w, layer.in,
-                                                                     activations[j], next, kTile<T>, layer.in);
+        Numbers::template back<Finish::relu_slope>(layer, branch, grad, activations[j], next);
       else
-        product<T, V, Factor::rows, Start::zero, Finish::store>(grad, kTile<T>, layer.out, w, layer.in, nullptr, next,
-                                                                kTile<T>, layer.in);
+        Numbers::template back<Finish::store>(layer, branch, grad, nullptr, next);
       T* swap = grad;
       grad = next;
       next = swap;
     }
-    if (net.grad_x) store_tile(grad, in, count, net.grad_x + row * in, in);
+    if (net.grad_x) Numbers::store(grad, in, count, net.grad_x + row * in);
     return sum;
   }
 
   // offset: of the result behind the sums.
-  void write(int64_t block, int64_t offset) const {
+  template <class Numbers> void write(int64_t block, int64_t offset) const {
     for (int64_t j = 0; j < net.depth; ++j) {
       const Layer<T>& layer = net.layers[j];
       const int64_t item = block * net.branches + branch;
-      write_sums(layer, weight_sums[j] + offset, bias_sums[j] + offset,
-                 net.weight_sums[j] + item * layer.out * layer.in,
-                 layer.bias ? net.bias_sums[j] + item * layer.out : nullptr);
+      Numbers::write(layer, weight_sums[j] + offset, bias_sums[j] + offset,
+                     net.weight_sums[j] + item * layer.out * layer.in * Numbers::kParts,
+                     layer.bias ? net.bias_sums[j] + item * layer.out * Numbers::kParts : nullptr);
     }
   }
 };
 
-template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_t end) {
+// Full: numbers of a whole tile. Part: of a tile whose samples leave the second vector empty.
+template <class T, class Full, class Part>
+SPECTRAL_INLINE void gradients_of(const Gradients<T>& net, int64_t begin, int64_t end) {
+  constexpr int64_t parts = Full::kParts, samples = Full::kSamples;
   const int64_t depth = net.depth, widest = max(net.widest, 1);
   // values of work space: pointers first, then tiles, then the sums
   const int64_t pointers = (4 * depth + 1) * sizeof(T*), tile_row = widest * kTile<T>;
@@ -111,7 +113,7 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   for (int64_t j = 0; j < depth; ++j) {
     const Layer<T>& layer = net.layers[j];
     tiles += layer.out * kTile<T> * (needs_argument(layer.activation) ? 2 : 1);
-    sums += layer.out * (padded<T>(layer.in) + kLanes<T>);
+    sums += parts * layer.out * (padded<T>(layer.in) + kLanes<T>);
   }
   const int64_t rows = kTile<T> * padded<T>(widest);
   char* memory = static_cast<char*>(
@@ -134,8 +136,8 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
   }
   T* first_sum = next;
   for (int64_t j = 0; j < depth; ++j) {
-    descent.weight_sums[j] = take(net.layers[j].out * padded<T>(net.layers[j].in));
-    descent.bias_sums[j] = take(net.layers[j].out * kLanes<T>);
+    descent.weight_sums[j] = take(parts * net.layers[j].out * padded<T>(net.layers[j].in));
+    descent.bias_sums[j] = take(parts * net.layers[j].out * kLanes<T>);
   }
   T *grad = take(tile_row), *spare = take(tile_row);
   descent.rows = take(rows);
@@ -146,16 +148,21 @@ template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_
     descent.branch = item % net.branches;
     block_sums.start();
     double sum = 0;
-    for (int64_t first = block * net.block; first < last; first += kTile<T>) {
-      const int64_t count = min(kTile<T>, last - first);
+    for (int64_t first = block * net.block; first < last; first += samples) {
+      const int64_t count = min(samples, last - first);
       descent.grad = grad;
       descent.next = spare;
       descent.sets = block_sums.sets();
-      sum += count > kLanes<T> ? descent.template tile<2>(first, count) : descent.template tile<1>(first, count);
+      sum += count > kLanes<T> ? descent.template tile<Full>(first, count) : descent.template tile<Part>(first, count);
     }
-    descent.write(block, block_sums.finish());
+    descent.template write<Full>(block, block_sums.finish());
     if (net.branch_sums) net.branch_sums[item] = sum;
   }
+}
+
+template <class T> void gradients(const Gradients<T>& net, int64_t begin, int64_t end) {
+  net.complex ? gradients_of<T, ComplexNumbers<T>, ComplexNumbers<T>>(net, begin, end)
+              : gradients_of<T, Real<T, 2>, Real<T, 1>>(net, begin, end);
 }
 
 template void gradients<float>(const Gradients<float>&, int64_t, int64_t);

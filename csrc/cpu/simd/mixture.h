@@ -26,10 +26,12 @@ template <class T> SPECTRAL_INLINE Vec<T> exponentials(const T* logits, int64_t 
   return total;
 }
 
-// mixed (+)= weight * softmax(logits), or weight * logits.
-template <class T> void mix(const T* logits, int64_t classes, T weight, bool softmax, bool first, T* mixed) {
+// mixed (+)= weight * softmax(logits), or weight * logits, in the first `reals` lanes: the real parts of complex
+// logits.
+template <class T>
+void mix(const T* logits, int64_t classes, T weight, bool softmax, bool first, T* mixed, int64_t reals = kTile<T>) {
   if (classes == 0) return;
-  for (int v = 0; v < kTile<T>; v += kLanes<T>) {
+  for (int64_t v = 0; v < reals; v += kLanes<T>) {
     if (softmax) {
       alignas(64) T kept[64 * kTile<T>];  // up to 64 classes are kept, more are computed twice
       const Vec<T> top = largest(logits + v, classes);
