@@ -26,10 +26,8 @@ def smallest(op: str, count: int) -> list[Sample]:
 
 
 # every kind of layer; of the ops that are made of it fewer, of the helpers of gradients the smallest row
-FIRST = [row for op in OPS for row in smallest(op, 8 if op == "spectral_linear" else 4)]
-SECOND = [row for op in OPS for row in smallest(op, 1 if op in GRADIENT_OPS else 5 if op == "spectral_linear" else 2)]
-
-
+FIRST = [row for op in OPS for row in smallest(op, {"spectral_linear": 8}.get(op, 2 if op in GRADIENT_OPS else 4))]
+SECOND = [row for op in OPS for row in smallest(op, {"spectral_linear": 4}.get(op, 1 if op in GRADIENT_OPS else 2))]
 every_op = pytest.mark.parametrize("op", OPS)
 
 
