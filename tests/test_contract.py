@@ -38,6 +38,8 @@ PUBLIC = {
     "branch_ensemble": '(Tensor logits, Tensor weights, str space="probabilities") -> Tensor',
     "spectral_ensemble": f"(Tensor x, Tensor? transform, {NETWORK}, Tensor branch_weights, "
     'str space="probabilities") -> Tensor',
+    "branch_rnn": "(Tensor x, Tensor weight_x, Tensor weight_h, Tensor weight_y, Tensor? bias, Tensor h0, "
+    'str activation_h="tanh", str activation_y="none", Tensor? lengths=None) -> (Tensor, Tensor)',
 }
 
 
