@@ -98,11 +98,13 @@ class DCT(_Fixed):
         f = dct_rule.factors(length, type, norm, False, norm == "ortho", False)
         super().__init__(dct_rule.matrix(length, f, torch.float64, torch.device("cpu")))
         self.type, self.norm, self.is_orthogonal = type, norm, norm == "ortho"
+        f = dct_rule.factors(length, type, norm, True, norm == "ortho", False)
+        # made here: torch.compile cannot trace how
+        self._inverse = dct_rule.matrix(length, f, torch.float64, torch.device("cpu"))
 
     @property
     def inverse(self) -> Tensor:
-        f = dct_rule.factors(self.length, self.type, self.norm, True, self.is_orthogonal, False)
-        return dct_rule.matrix(self.length, f, torch.float64, torch.device("cpu"))
+        return self._inverse
 
     def extra_repr(self) -> str:
         return f"{self.length}, type={self.type}, norm={self.norm!r}"

@@ -23,9 +23,9 @@ def size(layer: str, name: str, value: int) -> int:
     return value
 
 
-def activation(layer: str, value: str) -> str:
+def activation(layer: str, value: str, name: str = "activation") -> str:
     """`value` if it names an activation, else ValueError."""
-    checks.activation(layer, "activation", value)
+    checks.activation(layer, name, value)
     return value
 
 
