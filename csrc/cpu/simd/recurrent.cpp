@@ -67,6 +67,9 @@ template <class T> struct Rollout {
       project(tile, from, steps, h + row);
       for (int64_t k = 0; k < steps; ++k) {
         T *before = h + k * row, *now = before + row;
+        // meanwhile X of the next steps and the place of this one's Y come nearer
+        if (from + steps + k < longest) fetch<T, 0>(net.x + tile.at(from + steps + k, net.in), tile.count * net.in);
+        fetch<T, 1>(net.y + tile.at(from + k, net.out), tile.count * net.out);
         row_product<T, Factor::columns, Start::accumulate>(before, ld, p, wh, p, now, ld, tile.count);
         activate_rows(net.activation_h, now, row);
         tile.ended(from + k, [&](int64_t s) { copy_row(before + s * ld, ld, now + s * ld); });

@@ -85,6 +85,11 @@ template <class T> void descend_rows(Activation kind, const T* grad, const T* z,
   });
 }
 
+// Asks for `values` values of memory that will be needed soon; steps lie pages apart, where the hardware does not look.
+template <class T, int kWrite> SPECTRAL_INLINE void fetch(const T* p, int64_t values) {
+  for (int64_t i = 0; i < values; i += int64_t(64 / sizeof(T))) __builtin_prefetch(p + i, kWrite);
+}
+
 // The samples of one tile in one branch, and how long each of them runs.
 template <class T> struct Sequences {
   const Recurrent<T>& net;
