@@ -93,8 +93,8 @@ template <class T> SPECTRAL_INLINE Vec<T> quotient(Vec<T> p, Vec<T> q) {
   return p / q;
 }
 
-// tanh x: the rational function of degree 13 over 6 of Eigen (MathFunctionsImpl.h), within 5 ulp (6 without
-// fused multiply-adds); beyond 7.9 it is 1, to 2 ulp.
+// tanh x: the rational function of degree 13 over 6 of Eigen (MathFunctionsImpl.h), within 5 ulp (6 without fused
+// multiply-adds); beyond 9 exactly 1, so that the slope there is 0.
 template <class T> SPECTRAL_INLINE Vec<T> hyperbolic_tangent(Vec<T> x) {
   if constexpr (sizeof(T) == 8) {
     return lane_by_lane<T>(x, [](T v) { return std::tanh(v); });
@@ -112,7 +112,8 @@ template <class T> SPECTRAL_INLINE Vec<T> hyperbolic_tangent(Vec<T> x) {
     Vec<T> q = z * T(1.19825839466702e-06) + T(1.18534705686654e-04);
     q = q * z + T(2.26843463243900e-03);
     q = q * z + T(4.89352518554385e-03);
-    return quotient<T>(p * v, q);
+    const Vec<T> y = quotient<T>(p * v, q);
+    return select<T>(x > T(9), broadcast(T(1)), select<T>(x < T(-9), broadcast(T(-1)), y));
   }
 }
 

@@ -28,17 +28,16 @@ template <class T> struct Rollout {
   // z = W_x X_t + b for the steps [from, from + steps).
   void project(const Sequences<T>& tile, int64_t from, int64_t steps, T* z) const {
     const int64_t ld = padded<T>(net.hidden), in = net.in, row = tile.count * ld;
-    for (int64_t r = 0; r < steps * tile.count; ++r) copy_row(bias, ld, z + r * ld);
     const T* x = net.x + tile.at(from, in);
     const int64_t step = net.branches * net.samples * in;
     if (tile.count >= steps) {
       for (int64_t k = 0; k < steps; ++k)
-        row_product<T, Factor::columns, Start::accumulate>(x + k * step, in, in, wx, net.hidden, z + k * row, ld,
-                                                           tile.count);
+        row_product<T, Factor::columns, Start::lanes>(x + k * step, in, in, wx, net.hidden, z + k * row, ld, tile.count,
+                                                      bias);
     } else {
       for (int64_t s = 0; s < tile.count; ++s)
-        row_product<T, Factor::columns, Start::accumulate>(x + s * in, step, in, wx, net.hidden, z + s * ld, row,
-                                                           steps);
+        row_product<T, Factor::columns, Start::lanes>(x + s * in, step, in, wx, net.hidden, z + s * ld, row, steps,
+                                                      bias);
     }
   }
 

@@ -61,8 +61,7 @@ template <class T> struct Rewind {
     const Recurrent<T>& l = net.layer;
     const int64_t p = l.hidden, ld = padded<T>(p), count = tile.count, row = count * ld;
     if (again_h) {
-      for (int64_t r = 0; r < steps * count; ++r) copy_row(bias, ld, z + r * ld);
-      row_product<T, Factor::columns, Start::accumulate>(xs, padded<T>(l.in), l.in, wxt, p, z, ld, steps * count);
+      row_product<T, Factor::columns, Start::lanes>(xs, padded<T>(l.in), l.in, wxt, p, z, ld, steps * count, bias);
       row_product<T, Factor::columns, Start::accumulate>(hs, ld, p, wht, p, z, ld, steps * count);
     }
     for (int64_t k = steps - 1; k >= 0; --k) {

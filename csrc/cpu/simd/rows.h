@@ -56,17 +56,20 @@ template <class T> void transpose_rows(const T* m, int64_t rows, int64_t columns
     }
 }
 
-// out[r][lanes] = start + sum_k a(r, k) m[k][lanes] for all lanes of `width` padded. a(r, k) = a[r * lda + k], or with
-// Factor::rows a[k * lda + r].
-template <class T, Factor factor, Start start> SPECTRAL_INLINE void row_product(const T* a, int64_t lda, int64_t depth,
-                                                                                const T* m, int64_t width, T* out,
-                                                                                int64_t ldo, int64_t rows) {
+// out[r][lanes] = start (Start::lanes: the bias) + sum_k a(r, k) m[k][lanes] for all lanes of `width` padded. a(r, k) =
+// a[r * lda + k], or with Factor::rows a[k * lda + r].
+template <class T, Factor factor, Start start>
+SPECTRAL_INLINE void row_product(const T* a, int64_t lda, int64_t depth, const T* m, int64_t width, T* out, int64_t ldo,
+                                 int64_t rows, const T* bias = nullptr) {
   constexpr int n = kLanes<T>;
   const int64_t ld = padded<T>(width);
   int64_t c = 0;
   for (; c + 2 * n <= ld; c += 2 * n)
-    product<T, 2, factor, start, Finish::store>(m + c, ld, depth, a, lda, nullptr, out + c, ldo, rows);
-  if (c < ld) product<T, 1, factor, start, Finish::store>(m + c, ld, depth, a, lda, nullptr, out + c, ldo, rows);
+    product<T, 2, factor, start, Finish::store>(m + c, ld, depth, a, lda, start == Start::lanes ? bias + c : nullptr,
+                                                out + c, ldo, rows);
+  if (c < ld)
+    product<T, 1, factor, start, Finish::store>(m + c, ld, depth, a, lda, start == Start::lanes ? bias + c : nullptr,
+                                                out + c, ldo, rows);
 }
 
 // h = act(z) on `values` values (whole vectors).
