@@ -22,6 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
+IN_PLACE = {**ACTIVATIONS, "tanh": torch.tanh_, "sigmoid": torch.sigmoid_}
 
 
 def to_branches(x: Tensor, transform: Tensor) -> Tensor:
@@ -200,6 +201,30 @@ def spectral_conv2d_permutes(
 def _format(x: Tensor) -> torch.memory_format:
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if last else torch.contiguous_format
+
+
+def branch_rnn(
+    x: Tensor,
+    weight_x: Tensor,
+    weight_h: Tensor,
+    weight_y: Tensor,
+    bias: Tensor | None,
+    h0: Tensor,
+    activation_h: str = "tanh",
+    activation_y: str = "none",
+    lengths: None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Both projections for all steps as one GEMM each, and the steps between them in place; all states are kept."""
+    t, q, n, i = x.shape
+    rows = x.transpose(0, 1).reshape(q, t * n, i)
+    z = torch.bmm(rows, weight_x.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, weight_x.mT)
+    h, w, states = h0, weight_h.mT, []
+    for step in z.view(q, t, n, -1).unbind(1):  # not z[:, t], whose gradient would be a tensor as large as z
+        h = IN_PLACE[activation_h](torch.baddbmm(step, h, w))
+        states.append(h)
+    all_states = torch.stack(states, 1)
+    y = IN_PLACE[activation_y](torch.bmm(all_states.view(q, t * n, -1), weight_y.mT))
+    return y.view(q, t, n, -1).transpose(0, 1), h, all_states.transpose(0, 1)
 
 
 def dct_matrix(n: int, type: int, dtype: torch.dtype) -> Tensor:

@@ -34,7 +34,7 @@ ops = torch.ops.spectral
 
 def cases() -> list[Case]:
     """Every case, in the order of the report."""
-    return [*_networks(), *_steps(), *_dcts(), *_ensembles(), *convolutions.cases(), *odd_shapes.cases()]
+    return [*_networks(), *_steps(), *_recurrent(), *_dcts(), *_ensembles(), *convolutions.cases(), *odd_shapes.cases()]
 
 
 def _pair(
@@ -64,6 +64,11 @@ def _steps() -> Iterator[Case]:
     yield Case(
         "dense 8x784 to FC-tensor N=64 step", "spectral_mlp_cross_entropy", partial(_against_dense, 64), "targets", 12
     )
+
+
+def _recurrent() -> Iterator[Case]:
+    for n in (1, 64, 1024):
+        yield from _pair(f"branch_rnn T={Q} Q={Q} I={I}", "branch_rnn", _branch_rnn, n, (2, 2))
 
 
 def _dcts() -> Iterator[Case]:
@@ -162,6 +167,16 @@ def _fused_loss(n: int) -> Built:
     learn(args[2:4])
     op, gradient = "spectral_mlp_cross_entropy", Gradient(torch.ones(Q))
     return side_by_side(op, args, baselines.spectral_mlp_cross_entropy, cost.training(op, args), gradient)
+
+
+def _branch_rnn(n: int, training: bool) -> Built:
+    """The rows of an image as steps; in training the gradients of weights and bias, as for a first layer."""
+    values = Values("branch_rnn")
+    weights = [values.normal(Q, I, I, scale=(2 * I) ** -0.5) for _ in range(3)]
+    args = [values.normal(Q, Q, n, I), *weights, values.normal(Q, I, scale=0.1), values.normal(Q, n, I, scale=0.1)]
+    if training:
+        learn(args[1:5])
+    return _built("branch_rnn", args, lambda *a: baselines.branch_rnn(*a)[:2], training)
 
 
 def _step(loss: Callable[[], Tensor], parameters: list[Tensor]) -> Callable[[], list[Tensor]]:

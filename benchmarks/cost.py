@@ -227,6 +227,18 @@ def _spectral_conv2d(
     ]
 
 
+def _branch_rnn(x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor, *_: Any) -> list[Stage]:
+    rows = x.shape[0] * x.shape[2]  # steps of all samples
+    return [_layer(weight, rows) for weight in (weight_x, weight_h, weight_y)]
+
+
+def _branch_rnn_backward(grad_y: Any, grad_h: Any, grad_states: Any, x: Tensor, *layer: Any) -> list[Stage]:
+    # the states are given: a product towards the data and one towards the weight
+    into, between, out = (stage.flops for stage in _branch_rnn(x, *layer))
+    want = layer[-1] if layer and isinstance(layer[-1], bool) else True
+    return [Stage((2 if want else 1) * into + 2 * between + (2 * out if grad_y is not None else 0.0))]
+
+
 FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "dct": _dct,
     "dct_adjoint": _dct,
@@ -249,4 +261,7 @@ FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "mode_product": _mode_product,
     "branch_conv2d": _branch_conv2d,
     "spectral_conv2d": _spectral_conv2d,
+    "branch_rnn": _branch_rnn,
+    "branch_rnn_with_states": _branch_rnn,
+    "branch_rnn_backward": _branch_rnn_backward,
 }

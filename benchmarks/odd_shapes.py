@@ -16,6 +16,7 @@ from .contenders import Built, Case, Gradient, Values, dct, learn, scipy_dct, si
 SIZES = ((23, 509, 29, 31), (1, 1021, 37, 41), (5, 257, 127, 113))
 CLASSES = (11, 101, 1009)
 ACTIVATIONS = (("relu", "none"), ("gelu", "relu"), ("tanh", "sigmoid"))
+STEPS, RECURRENT = (11, 7, 13), (("tanh", "none"), ("relu", "sigmoid"), ("sigmoid", "tanh"))
 DCTS = (((4099, 31), -1, 2), ((3, 61, 1361), 1, 3), ((13, 20011), 0, 2))
 DSTS = (((4099, 31), -1, 1), ((3, 61, 1361), 1, 3), ((13, 20011), 0, 2))
 HADAMARDS = (((4099, 32), -1), ((3, 64, 1361), 1), ((1021, 1024), -1))
@@ -28,6 +29,10 @@ def cases() -> Iterator[Case]:
         for op, build in _LAYERS.items():
             yield from _both(op, sizes, build, i)
         yield _case("spectral_linear_backward", sizes, _spectral_linear_backward, i)
+        steps = f"T={STEPS[i]} Q={q} N={n // 10} I={width} P={width} O={out}"
+        yield from _both("branch_rnn", steps, _branch_rnn, i)
+        yield _case("branch_rnn_with_states", steps, _branch_rnn_with_states, i)
+        yield _case("branch_rnn_backward", steps, _branch_rnn_backward, i)
         for op, build in _NETWORKS.items():
             yield from _both(op, f"Q={q} N={n} {'-'.join(str(f) for f in _features(i))}", build, i)
         yield from _both("branch_ensemble", f"Q={q} N={n} C={CLASSES[i]}", _branch_ensemble, i)
@@ -266,6 +271,40 @@ def _spectral_ensemble_backward(i: int, training: bool) -> Built:
     return _against_gradient(
         "spectral_ensemble_backward", [grad_y, *args], baselines.spectral_ensemble, theirs, Gradient(grad_y)
     )
+
+
+def _recurrent(i: int, values: Values) -> list[Any]:
+    """Arguments of branch_rnn: N is a tenth, for as many rows as the others have; P = I."""
+    q, n, width, out = SIZES[i]
+    n = n // 10
+    scale = (width / 2) ** -0.5
+    weights = [values.normal(q, o, width, scale=scale / 2) for o in (width, width, out)]
+    x, bias = values.normal(STEPS[i], q, n, width), values.normal(q, width, scale=0.1)
+    return [x, *weights, bias, values.normal(q, n, width, scale=0.3), *RECURRENT[i]]
+
+
+def _branch_rnn(i: int, training: bool) -> Built:
+    args = _recurrent(i, Values("branch_rnn"))
+    return _compare("branch_rnn", args, _first_two, training, args[:6])
+
+
+def _first_two(*args: Any) -> Any:
+    return baselines.branch_rnn(*args)[:2]
+
+
+def _branch_rnn_with_states(i: int, training: bool) -> Built:
+    args = _recurrent(i, Values("branch_rnn_with_states"))
+    return _compare("branch_rnn_with_states", args, baselines.branch_rnn, training, args[:6])
+
+
+def _branch_rnn_backward(i: int, training: bool) -> Built:
+    values = Values("branch_rnn_backward")
+    layer = _recurrent(i, values)
+    states = baselines.branch_rnn(*layer)[2].contiguous()
+    grad_y = values.normal(*states.shape[:3], layer[3].shape[1])
+    theirs = [*_wanting(layer[:6]), *layer[6:]]
+    args = [grad_y, None, None, *layer[:6], states, *layer[6:]]
+    return _against_gradient("branch_rnn_backward", args, _first_two, theirs, Gradient(grad_y))
 
 
 _LAYERS: dict[str, Build] = {

@@ -128,6 +128,7 @@ def _backends(name: str, device: str) -> list[tuple[str, str | None]]:
 
 
 _N, _I, _Q, _O, _C = 4, 3, 5, 2, 2  # samples, features in, branches, features out, classes
+_T, _P = 2, 3  # steps, features of a state
 
 
 def _data(device: str) -> tuple:
@@ -166,6 +167,15 @@ def _convolution(device: str) -> tuple:
     return torch.zeros(_Q, _O, _I, 3, 3, device=device), torch.zeros(_Q, _O, device=device), "none"
 
 
+def _rnn(device: str) -> tuple:
+    sizes = ((_T, _Q, _N, _I), (_Q, _P, _I), (_Q, _P, _P), (_Q, _O, _P), (_Q, _P), (_Q, _N, _P))
+    return tuple(torch.zeros(size, device=device) for size in sizes)
+
+
+def _states(device: str) -> torch.Tensor:
+    return torch.zeros(_T, _Q, _N, _P, device=device)
+
+
 _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "dct": lambda d: _data(d)[:1],
     "dct_adjoint": lambda d: _data(d)[:1],
@@ -188,6 +198,9 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "mode_product": lambda d: (*_data(d), 2),
     "branch_conv2d": lambda d: (torch.zeros(_N, _Q, _I, 4, 4, device=d), *_convolution(d)),
     "spectral_conv2d": lambda d: (torch.zeros(_N, _Q * _I, 4, 4, device=d), _data(d)[1], *_convolution(d), _data(d)[1]),
+    "branch_rnn": _rnn,
+    "branch_rnn_with_states": _rnn,
+    "branch_rnn_backward": lambda d: (None, None, _states(d), *_rnn(d), _states(d)),
 }
 
 

@@ -20,6 +20,10 @@ _NATIVE_TRIGONOMETRIC = (
     "float first_out, float last_out, int dim, Tensor(a!) out) -> ()"
 )
 
+_LAYER = "Tensor x, Tensor weight_x, Tensor weight_h, Tensor weight_y, Tensor? bias, Tensor h0"
+_OPTIONS = "str activation_h='tanh', str activation_y='none', Tensor? lengths=None"
+_NATIVE_OPTIONS = "int activation_h, int activation_y, Tensor? lengths"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -171,6 +175,24 @@ _ROWS = (
         None,
         ("reference",),
         autocast="rule",
+    ),
+    Row(
+        "branch_rnn",
+        f"({_LAYER}, {_OPTIONS}) -> (Tensor, Tensor)",
+        f"({_LAYER}, {_NATIVE_OPTIONS}, Tensor(a!) out, Tensor(b!) h) -> ()",
+    ),
+    Row(
+        "branch_rnn_with_states",
+        f"({_LAYER}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
+        f"({_LAYER}, {_NATIVE_OPTIONS}, Tensor(a!) out, Tensor(b!) h, Tensor(c!) states) -> ()",
+    ),
+    Row(
+        "branch_rnn_backward",
+        f"(Tensor? grad_y, Tensor? grad_h, Tensor? grad_states, {_LAYER}, Tensor states, {_OPTIONS}, "
+        "bool want_grad_x=True) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+        f"(Tensor? grad_y, Tensor? grad_h, Tensor? grad_states, {_LAYER}, Tensor states, {_NATIVE_OPTIONS}, "
+        "Tensor(a!)? grad_x, Tensor(b!) grad_weight_x, Tensor(c!) grad_weight_h, Tensor(d!) grad_weight_y, "
+        "Tensor(e!)? grad_bias, Tensor(f!) grad_h0) -> ()",
     ),
 )
 

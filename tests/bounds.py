@@ -276,6 +276,8 @@ def _spectral_conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
     return [Value(y.v.flatten(1, 2), y.e.flatten(1, 2))]
 
 
+from recurrent_bounds import rewind, rollout  # noqa: E402  (made of the parts above)
+
 _OPS = {
     "dct": _dct,
     "dct_adjoint": lambda m, args: _dct(m, args, adjoint=True),
@@ -298,6 +300,9 @@ _OPS = {
     "mode_product": lambda m, args: [m.along(*args)],
     "branch_conv2d": lambda m, args: [m.convolve(*args[:4], args[4:])],
     "spectral_conv2d": _spectral_conv2d,
+    "branch_rnn": lambda m, args: rollout(m, args)[:2],
+    "branch_rnn_with_states": rollout,
+    "branch_rnn_backward": rewind,
 }
 assert _OPS.keys() == TABLE.keys()
 

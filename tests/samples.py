@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ def _make(value: Any, dtype: torch.dtype, device: str, generator: torch.Generato
 
 
 def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Tensor:
-    """Values of a kind, exact: "normal", "weight", "filter", "bias", "share", "class<C>" (int64), or a matrix."""
+    """Values of a kind, exact: "normal", "weight", "filter", "bias", "state", "share", "class<C>" (int64), a matrix."""
     normal = torch.randn(shape, dtype=torch.float64, generator=generator)
     if kind.startswith("class"):
         return torch.randint(0, int(kind[5:]), shape, generator=generator)
@@ -96,6 +96,8 @@ def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Te
         return normal / max(torch.Size(shape[2:]).numel(), 1) ** 0.5
     if kind == "bias":
         return normal / 2
+    if kind == "state":
+        return normal.tanh()
     if kind == "share":
         return normal.exp() / normal.exp().sum(-1, keepdim=True)
     if kind == "identity":
@@ -252,6 +254,24 @@ _SPECTRAL_LINEAR = [
     (2, 3, 2, 2, 2, "random", False, "none", "gelu"),
     (2, 2, 2, 2, 3, "random", True, "tanh", "relu"),
 ]
+# ---- branch_rnn: T, Q, N, I, P, O, bias, activations, lengths ------------------------------------------------------
+_RNN = [
+    (7, 28, 64, 28, 28, 28, True, "tanh", "none", False),
+    (5, 3, 17, 10, 15, 9, True, "tanh", "sigmoid", True),
+    (1, 1, 1, 1, 1, 1, True, "none", "none", False),
+    (4, 2, 33, 29, 31, 33, False, "sigmoid", "tanh", False),
+    (0, 2, 3, 4, 5, 2, True, "tanh", "none", False),
+    (3, 2, 0, 4, 5, 2, True, "relu", "none", True),
+    (6, 2, 65, 7, 8, 0, True, "tanh", "none", True),
+    (3, 2, 5, 0, 4, 3, True, "tanh", "none", False),
+    (2, 2, 29, 57, 64, 16, True, "silu", "gelu", False),
+    (3, 1, 13, 5, 128, 3, False, "relu", "relu", False),
+    (40, 2, 1, 3, 7, 2, True, "tanh", "none", False),
+    (150, 1, 2, 4, 10, 5, True, "sigmoid", "none", True),
+    (2, 2, 2, 2, 2, 2, True, "gelu", "silu", True),
+    (3, 1, 2, 2, 3, 1, False, "silu", "tanh", False),
+    (2, 2, 2, 2, 2, 1, True, "tanh", "sigmoid", False),
+]
 
 
 def _network(n: int, i: int, q: int, p: int, matrix: str | None, widths: list, biases: str, acts: list) -> list[Any]:
@@ -314,9 +334,30 @@ def _rows() -> list[Sample]:
         y = T((n, o, q))
         for want in (True, False):
             rows.append(make_row("spectral_linear_backward", [y, args[0], y, *args[1:], want], *words, f"x{want:d}"))
+    for number, net in enumerate(_RNN):
+        rows += _rnn_rows(number, *net)
     from convolution_samples import rows as convolutions  # here, because it is made of this file's parts
 
     return [*rows, *convolutions()]
+
+
+def _rnn_rows(
+    number: int, t: int, q: int, n: int, i: int, p: int, o: int, bias: bool, act: str, out: str, ends: bool
+) -> Iterator[Sample]:
+    x, states, y = T((t, q, n, i)), T((t, q, n, p), "state"), T((t, q, n, o))
+    weights = [T((q, p, i), "weight"), T((q, p, p), "weight"), T((q, o, p), "weight")]
+    layer = [x, *weights, T((q, p), "bias") if bias else None, T((q, n, p), "state")]
+    options = [act, out, T((n,), f"class{t + 1}") if ends else None]
+    words = (f"T{t}-Q{q}-N{n}-I{i}-P{p}-O{o}", "b" if bias else "0", act, out, "ends" if ends else "all")
+    yield make_row("branch_rnn", [*layer, *options], *words)
+    yield make_row("branch_rnn_with_states", [*layer, *options], *words)
+    # in turns without the gradient of one result
+    grads = [y, T((q, n, p)), states]
+    if number % 4:
+        grads[number % 4 - 1] = None
+    yield make_row("branch_rnn_backward", [*grads, *layer, states, *options, True], *words, "x1")
+    if number % 3 == 0:
+        yield make_row("branch_rnn_backward", [*grads, *layer, states, *options, False], *words, "x0")
 
 
 RIGHT: list[Sample] = _rows()

@@ -176,6 +176,10 @@ _NET = [
     [T((28, 28), "bias"), None], ["relu", "none"],
 ]  # fmt: skip
 _LAYER = [_NET[2][0], _NET[3][0]]
+_RNN = [
+    T((3, 28, _N, 17)), T((28, 28, 17), "weight"), T((28, 28, 28), "weight"), T((28, 10, 28), "weight"),
+    T((28, 28), "bias"), T((28, _N, 28), "state"),
+]  # fmt: skip
 _MANY: dict[str, list[Any]] = {
     "dct": [T((_N, 28, 28)), 2, -1, "ortho", False, True],
     "dct_adjoint": [T((_N, 28, 28)), 3, 1, "backward", False, False],
@@ -196,6 +200,19 @@ _MANY: dict[str, list[Any]] = {
     "branch_ensemble_backward": [T((_N, 10)), T((28, _N, 10)), T((28,), "share"), "probabilities"],
     "spectral_ensemble": [*_NET, T((28,), "share"), "logits"],
     "spectral_ensemble_backward": [T((_N, 10)), *_NET, T((28,), "share"), "probabilities", True],
+    "branch_rnn": [*_RNN, "tanh", "none", None],
+    "branch_rnn_with_states": [*_RNN, "silu", "tanh", T((_N,), "class4")],
+    "branch_rnn_backward": [
+        T((3, 28, _N, 10)),
+        None,
+        T((3, 28, _N, 28)),
+        *_RNN,
+        T((3, 28, _N, 28), "state"),
+        "tanh",
+        "sigmoid",
+        T((_N,), "class4"),
+        True,
+    ],
 }
 
 
@@ -222,6 +239,8 @@ def _first_branch(op: str, args: list[Any]) -> list[Any]:
     """The arguments cut down to one branch (Q' = 1); the tube stays 28 long."""
     branched = {"transform", "weight", "bias", "weights", "biases", "branch_weights", "logits"}
     branched |= {"branch_mlp_backward": {"x", "grad_y"}, "branch_linear": {"x"}, "from_branches": {"y"}}.get(op, set())
+    if op.startswith("branch_rnn"):  # Q is the second dimension where there is a T
+        return map_tensors(lambda t: t[:, :1] if t.dim() == 4 else t[:1] if t.dim() > 1 else t, args)
     cut = [map_tensors(lambda t: t[:1], a) if n in branched else a for n, a in zip(_names(op), args, strict=True)]
     return [a[:, :1] if n == "inverse" else a for n, a in zip(_names(op), cut, strict=True)]
 

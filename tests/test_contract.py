@@ -46,6 +46,8 @@ PUBLIC = {
     "branch_conv2d": f'(Tensor x, Tensor weight, Tensor? bias=None, str activation="none", {GEOMETRY}) -> Tensor',
     "spectral_conv2d": "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
     f"{GEOMETRY}) -> Tensor",
+    "branch_rnn": "(Tensor x, Tensor weight_x, Tensor weight_h, Tensor weight_y, Tensor? bias, Tensor h0, "
+    'str activation_h="tanh", str activation_y="none", Tensor? lengths=None) -> (Tensor, Tensor)',
 }
 
 

@@ -254,7 +254,6 @@ _ENSEMBLE = [
     ),
     (TypeError, f"logits must be {_KINDS}, got torch.int64", T((3, 5, 2), dtype=I64), T((3,)), "logits"),
 ]  # fmt: skip
-
 _LOSS = "spectral_mlp_cross_entropy"
 
 
@@ -319,9 +318,10 @@ def _wrong() -> list[Wrong]:
         (TypeError, "grad_y must be torch.float32 as the result, got torch.float64", T((5, 2), dtype=F64)),
     ]:
         rows.append(Wrong("branch_ensemble_backward", error, text, (wrong, _Z, T((3,)), "logits")))
-    from wrong_convolutions import rows as convolutions  # here, because it is made of this file's parts
+    from wrong_convolutions import rows as convolutions  # here, because they are made of this file's parts
+    from wrong_recurrent import rows as recurrent
 
-    return [*rows, *convolutions()]
+    return [*rows, *recurrent(), *convolutions()]
 
 
 WRONG: list[Wrong] = _wrong()

@@ -137,10 +137,33 @@ template <class T> struct Ensemble {
   int64_t block;
 };
 
+// A recurrent layer through all steps. Work item: (branch, tile of samples).
+template <class T> struct Recurrent {
+  int64_t steps, branches, samples, in, hidden, out;
+  const T* x;                               // (T, Q, N, I)
+  const T *weight_x, *weight_h, *weight_y;  // (Q, P, I), (Q, P, P), (Q, O, P)
+  const T *bias, *h0;                       // (Q, P) or null, (Q, N, P)
+  Activation activation_h, activation_y;
+  const int64_t* lengths;  // (N,) or null: all steps
+  int64_t tile;            // samples of a work item, at most recurrent_tile
+  T *y, *last, *states;    // (T, Q, N, O), (Q, N, P), (T, Q, N, P) or null
+};
+
+// Backward through time. Work item: (branch, block of samples); each writes its own partial sums, ordered later.
+template <class T> struct RecurrentGradients {
+  Recurrent<T> layer;                         // without results
+  const T* states;                            // (T, Q, N, P)
+  const T *grad_y, *grad_last, *grad_states;  // as y, last, states; or null: zero
+  T *grad_x, *grad_h0;                        // (T, Q, N, I) or null, (Q, N, P)
+  T *sums_x, *sums_h, *sums_y, *sums_bias;    // (blocks, Q, ...) as the weights; sums_bias null without a bias
+  int64_t block;
+};
+
 // One level's kernels: each works on the items [begin, end).
 template <class T> struct Kernels {
-  int64_t tile;  // samples in a tile
-  int64_t complex_tile;
+  int64_t tile;            // samples in a tile
+  int64_t complex_tile;    // of complex numbers
+  int64_t recurrent_tile;  // and at most in one of a recurrent layer
   void (*network)(const Network<T>&, int64_t begin, int64_t end);
   void (*complex_network)(const ComplexNetwork<T>&, int64_t begin, int64_t end);
   void (*gradients)(const Gradients<T>&, int64_t begin, int64_t end);
@@ -152,6 +175,8 @@ template <class T> struct Kernels {
   void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);
   int64_t (*hadamard_items)(const Butterflies<T>&);
   void (*hadamard)(const Butterflies<T>&, int64_t begin, int64_t end);
+  void (*recurrent)(const Recurrent<T>&, int64_t begin, int64_t end);
+  void (*recurrent_gradients)(const RecurrentGradients<T>&, int64_t begin, int64_t end);
 };
 
 // The kernels of the level in use.

@@ -2,7 +2,7 @@
 
 x is tube-last, (N, I, Q): N samples, I features, Q the length of the transformed dimension. A 28 x 28 image is one
 sample with I = 28 rows and Q = 28 columns. Convolutions take images, (N, C, H, W), whose channels are Q slices, and
-`BranchConv2d` images in branches, (N, Q', F, H, W).
+`BranchConv2d` images in branches, (N, Q', F, H, W). Sequences are (T, N, I, Q).
 """
 
 from .conv import BranchConv2d, SpectralConv2d
@@ -10,6 +10,7 @@ from .ensemble import BranchEnsemble
 from .images import FromBranches2d, SpectralPool, ToBranches2d
 from .linear import SpectralLinear, TNNLinear
 from .mlp import SpectralMLP
+from .rnn import SpectralRNN
 
 __all__ = [
     "BranchConv2d",
@@ -19,6 +20,7 @@ __all__ = [
     "SpectralLinear",
     "SpectralMLP",
     "SpectralPool",
+    "SpectralRNN",
     "TNNLinear",
     "ToBranches2d",
 ]

@@ -38,11 +38,11 @@ def pair(layer: str, name: str, value: int | tuple[int, int], least: int = 1) ->
     return both[0], both[1]
 
 
-def activation(layer: str, value: str | None, is_complex: bool = False) -> str:
+def activation(layer: str, value: str | None, is_complex: bool = False, name: str = "activation") -> str:
     """`value` if it names an activation of such numbers, else ValueError; None: relu, or crelu of complex ones."""
     if value is None:
         return "crelu" if is_complex else "relu"
-    checks.activation(layer, "activation", value, is_complex)
+    checks.activation(layer, name, value, is_complex)
     return value
 
 

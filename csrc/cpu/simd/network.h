@@ -35,5 +35,7 @@ template <class T> void ensemble(const Ensemble<T>&, int64_t begin, int64_t end)
 template <class T> void ensemble_gradients(const Ensemble<T>&, int64_t begin, int64_t end);
 template <class T> int64_t hadamard_items(const Butterflies<T>&);
 template <class T> void hadamard(const Butterflies<T>&, int64_t begin, int64_t end);
+template <class T> void recurrent(const Recurrent<T>&, int64_t begin, int64_t end);
+template <class T> void recurrent_gradients(const RecurrentGradients<T>&, int64_t begin, int64_t end);
 
 }  // namespace spectral::SPECTRAL_LEVEL

@@ -6,14 +6,14 @@
 
 namespace spectral::SPECTRAL_LEVEL {
 
-enum class Start { zero, bias, accumulate };    // what the sum starts from
-enum class Finish { store, relu, relu_slope };  // what happens to the sum; relu_slope: 0 where h <= 0
+enum class Start { zero, bias, lanes, accumulate };  // what the sum starts from; lanes: a bias that lies in lanes
+enum class Finish { store, relu, relu_slope };       // what happens to the sum; relu_slope: 0 where h <= 0
 // Where the broadcast factor lies: row k of a matrix (w[k * ldw + j]), column k of one (w[j * ldw + k]), or column k of
 // a tile.
 enum class Factor { rows, columns, tile };
 
 // y[j][lanes] = finish(start[j] + sum_k w(k, j) x[k][lanes]), j < J, on V vectors of lanes.
-// Strides are in values; `extra` is the bias (J values) or the tile h.
+// Strides are in values; `extra` is the bias (J values, or V vectors) or the tile h.
 template <class T, int J, int V, Factor factor, Start start, Finish finish>
 void block(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw, const T* extra, T* y, int64_t ldy) {
   constexpr int n = kLanes<T>;
@@ -24,6 +24,7 @@ void block(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw, cons
     for (int v = 0; v < V; ++v) {
       if constexpr (start == Start::zero) sum[j][v] = Vec<T>{};
       if constexpr (start == Start::bias) sum[j][v] = broadcast<T>(extra[j]);
+      if constexpr (start == Start::lanes) sum[j][v] = load(extra + v * n);
       if constexpr (start == Start::accumulate) sum[j][v] = load(y + j * ldy + v * n);
     }
   const T* base[(J + 2) / 3];  // one pointer for three rows: x86 addresses w + {0, 1, 2} ldw without further registers

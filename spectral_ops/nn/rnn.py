@@ -1,0 +1,223 @@
+"""SpectralRNN: the recurrent layer of paper 1, with the interface of torch.nn.RNN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from ..transforms import Transform
+from . import arguments
+
+
+class SpectralRNN(nn.Module):
+    """Q independent recurrent networks, each on one spectral component of a sequence of tubes.
+
+    H_t = act(W_x X_t + W_h H_(t-1) + b) in every branch; the last layer may read Y_t = W_y H_t out of its states. A
+    layer above takes the states of the one below, as in torch.nn.RNN. All steps of a layer are one kernel; because the
+    activation acts in the spectral domain, nothing is transformed between steps or layers.
+
+    Args:
+        input_size: I. hidden_size: P, of the states.
+        branches: Q, the length of the tubes.
+        output_size: O, of what the last layer reads out; None: its output are the states themselves.
+        transform: a `spectral_ops.transforms.Transform` of length Q; default DCT(Q), orthonormal.
+        num_layers: how many are stacked.
+        nonlinearity: none, relu, gelu, silu, tanh or sigmoid. bias: one vector b (torch's two add up to it).
+        batch_first: x is (N, T, I, Q), and so is the output.
+        dropout: the probability of dropping a value between layers, in training.
+        bidirectional: a second network in each layer reads backward; features of both follow each other, D = 2.
+        output_activation: of Y, where output_size is given.
+
+    Parameters, for layer j and direction "" or "_reverse":
+        weight_x_l{j}{direction}: (Q', P, I), above the first layer (Q', P, D P). weight_h_...: (Q', P, P).
+        bias_...: (Q', P), zero at first. weight_y{direction}: (Q', O, P), where output_size is given.
+        W_x and W_h share the variance of a branch's fan-in, so that the states keep theirs from step to step.
+
+    Shapes: x (T, N, I, Q) -> output (T, N, D O, Q), or D P without output_size, and h_n (num_layers D, N, P, Q).
+        Of a PackedSequence the output is one too.
+    Raises: ValueError for sizes, names and a transform of another length; TypeError for the wrong type.
+    Accuracy, gradient: those of `torch.ops.spectral.branch_rnn` and the transforms.
+    Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (28)-(30).
+
+    >>> net = SpectralRNN(28, 64, branches=3, output_size=10)
+    >>> output, h_n = net(torch.rand(28, 16, 28, 3))  # 16 images of 28 rows in 3 colours, row by row
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        branches: int,
+        output_size: int | None = None,
+        transform: Transform | None = None,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        output_activation: str = "none",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.input_size = arguments.size(name, "input_size", input_size)
+        self.hidden_size = arguments.size(name, "hidden_size", hidden_size)
+        self.branches = arguments.size(name, "branches", branches)
+        self.output_size = None if output_size is None else arguments.size(name, "output_size", output_size)
+        self.transform = arguments.transform(name, transform, branches)
+        self.num_layers = arguments.size(name, "num_layers", num_layers)
+        self.nonlinearity = arguments.activation(name, nonlinearity, name="nonlinearity")
+        self.output_activation = arguments.activation(name, output_activation, name="output_activation")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"{name}: dropout must be in [0, 1], got {dropout}")
+        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, float(dropout), bidirectional
+        self._directions = ("", "_reverse") if bidirectional else ("",)
+
+        def add(parameter: str, *shape: int) -> None:
+            value = torch.empty(self.transform.branches, *shape, device=device, dtype=dtype)
+            self.register_parameter(parameter, nn.Parameter(value))
+
+        width = input_size
+        for layer in range(num_layers):
+            for direction in self._directions:
+                add(f"weight_x_l{layer}{direction}", hidden_size, width)
+                add(f"weight_h_l{layer}{direction}", hidden_size, hidden_size)
+                if bias:
+                    add(f"bias_l{layer}{direction}", hidden_size)
+                if output_size is not None and layer == num_layers - 1:
+                    add(f"weight_y{direction}", output_size, hidden_size)
+            width = hidden_size * len(self._directions)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """New random weights that keep the variance of the states; zero biases."""
+        for name, parameter in self.named_parameters(recurse=False):
+            if name.startswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.startswith("weight_y"):
+                arguments.fill(parameter, self.hidden_size, self.output_activation)
+            else:  # half of the variance comes from x, half from the step before
+                arguments.fill(parameter, 2 * parameter.shape[2], self.nonlinearity)
+
+    def forward(self, x: Tensor | PackedSequence, h0: Tensor | None = None) -> tuple[Tensor | PackedSequence, Tensor]:
+        """The output for all steps, and the last states, in tubes.
+
+        Args:
+            x: (T, N, I, Q), or (N, T, I, Q) with batch_first, or a PackedSequence of (T, I, Q) sequences.
+            h0: (num_layers D, N, P, Q); None is zero.
+        """
+        if isinstance(x, PackedSequence):
+            padded, lengths = pad_packed_sequence(x)
+            branches, states = self.in_branches(padded, h0, lengths.to(padded.device))
+            output = self._tubes(branches)
+            if x.sorted_indices is not None:  # the order in which they are packed
+                output, lengths = output.index_select(1, x.sorted_indices), lengths[x.sorted_indices.cpu()]
+            data = pack_padded_sequence(output, lengths).data
+            return PackedSequence(data, x.batch_sizes, x.sorted_indices, x.unsorted_indices), self._tubes(states)
+        self._check(x, h0, self.batch_first)
+        branches, states = self.in_branches(x.transpose(0, 1) if self.batch_first else x, h0)
+        output = self._tubes(branches)
+        return output.transpose(0, 1) if self.batch_first else output, self._tubes(states)
+
+    def in_branches(self, x: Tensor, h0: Tensor | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The output of every branch, (T, Q', N, D O), and the last states, (num_layers D, Q', N, P).
+
+        What an ensemble of branches takes: y[-1] are logits (Q', N, O) for `spectral_ops.ensemble`.
+
+        Args: x (T, N, I, Q), whatever batch_first says; h0 as in `forward`; lengths (N,) int64, steps of each sequence.
+        """
+        self._check(x, h0, batch_first=False)
+        h = self._branches(x)
+        starts = None if h0 is None else self._branches(h0)
+        last = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout:
+                h = nn.functional.dropout(h, self.dropout, self.training)
+            found = []
+            for d, direction in enumerate(self._directions):
+                number = layer * len(self._directions) + d
+                start = h.new_zeros(*h.shape[1:3], self.hidden_size) if starts is None else starts[number]
+                out, state = self._layer(h, start, layer, direction, lengths)
+                found.append(out)
+                last.append(state)
+            h = torch.cat(found, -1) if self.bidirectional else found[0]
+        return h, torch.stack(last)
+
+    def _layer(
+        self, x: Tensor, h0: Tensor, layer: int, direction: str, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One direction of one layer, in branches: what it gives to the next one, and its last state."""
+        weight_x, weight_h = (
+            getattr(self, f"weight_x_l{layer}{direction}"),
+            getattr(self, f"weight_h_l{layer}{direction}"),
+        )
+        bias = getattr(self, f"bias_l{layer}{direction}") if self.bias else None
+        if direction:
+            x = _reversed(x, lengths)
+        if self.output_size is not None and layer == self.num_layers - 1:
+            weight_y = getattr(self, f"weight_y{direction}")
+            out, state = torch.ops.spectral.branch_rnn(
+                x, weight_x, weight_h, weight_y, bias, h0, self.nonlinearity, self.output_activation, lengths
+            )
+        else:
+            nothing = weight_h.new_empty(weight_h.shape[0], 0, self.hidden_size)
+            _, state, out = torch.ops.spectral.branch_rnn_with_states(
+                x, weight_x, weight_h, nothing, bias, h0, self.nonlinearity, "none", lengths
+            )
+        return _reversed(out, lengths) if direction else out, state
+
+    def _check(self, x: Tensor, h0: Tensor | None, batch_first: bool) -> None:
+        name = type(self).__name__
+        if x.dim() != 4 or x.shape[2] != self.input_size or x.shape[3] != self.branches:
+            letters = "(N, T, I, Q)" if batch_first else "(T, N, I, Q)"
+            must = f"{letters} with I = {self.input_size} and Q = {self.branches}"
+            raise ValueError(f"{name}: x must be {must}, got {tuple(x.shape)}")
+        samples, layers = x.shape[0 if batch_first else 1], self.num_layers * len(self._directions)
+        wanted = (layers, samples, self.hidden_size, self.branches)
+        if h0 is not None and h0.shape != wanted:
+            raise ValueError(f"{name}: h0 must be (num_layers D, N, P, Q) = {wanted}, got {tuple(h0.shape)}")
+
+    def _branches(self, x: Tensor) -> Tensor:
+        """(T, N, I, Q) -> (T, Q', N, I)."""
+        t, n, i, q = x.shape
+        branches = torch.ops.spectral.to_branches(x.reshape(t * n, i, q), self.transform.matrix_as(x))
+        return branches.view(-1, t, n, i).transpose(0, 1)
+
+    def _tubes(self, h: Tensor) -> Tensor:
+        """(T, Q', N, O) -> (T, N, O, Q)."""
+        t, q, n, o = h.shape
+        inverse = self.transform.inverse_as(h)
+        return torch.ops.spectral.from_branches(h.transpose(0, 1).reshape(q, t * n, o), inverse).view(t, n, o, -1)
+
+    def operations(self) -> int:
+        """Multiply-adds for one step of one sample in all branches, transforms (as matrices) included."""
+        weights = sum(p.numel() for n, p in self.named_parameters(recurse=False) if n.startswith("weight"))
+        width = len(self._directions) * (self.output_size or self.hidden_size)
+        return weights + (self.input_size + width) * self.transform.length * self.transform.branches
+
+    def parameter_count(self) -> int:
+        """Trained numbers in all branches, biases included."""
+        return sum(p.numel() for p in self.parameters())
+
+    def extra_repr(self) -> str:
+        output = "" if self.output_size is None else f", output_size={self.output_size}"
+        options = "".join(
+            f", {name}={getattr(self, name)!r}"
+            for name, usual in (("num_layers", 1), ("bias", True), ("batch_first", False), ("dropout", 0.0),
+                                ("bidirectional", False))
+            if getattr(self, name) != usual
+        )  # fmt: skip
+        sizes = f"{self.input_size}, {self.hidden_size}, branches={self.branches}{output}"
+        return f"{sizes}, nonlinearity={self.nonlinearity!r}{options}"
+
+
+def _reversed(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """x (T, Q, N, I) backward in time; each sequence from its own end, what lies behind the end stays there."""
+    if lengths is None:
+        return x.flip(0)
+    steps = torch.arange(x.shape[0], device=x.device)[:, None]
+    order = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    return x.gather(0, order[:, None, :, None].expand_as(x))
