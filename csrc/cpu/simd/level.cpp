@@ -5,22 +5,10 @@
 namespace spectral::SPECTRAL_LEVEL {
 
 template <class T> inline constexpr Kernels<T> kernels_of = {
-    kTile<T>,
-    kLanes<T>,
-    kRecurrentTile<T>,
-    network<T>,
-    complex_network<T>,
-    gradients<T>,
-    tube_gradients<T>,
-    tube_items<T>,
-    tubes<T>,
-    long_tubes<T>,
-    ensemble<T>,
-    ensemble_gradients<T>,
-    hadamard_items<T>,
-    hadamard<T>,
-    recurrent<T>,
-    recurrent_gradients<T>,
+    kTile<T>,           kLanes<T>,     kRecurrentTile<T>, network<T>,
+    complex_network<T>, gradients<T>,  tube_gradients<T>, tube_items<T>,
+    tubes<T>,           long_tubes<T>, ensemble<T>,       ensemble_gradients<T>,
+    hadamard_items<T>,  hadamard<T>,   recurrent<T>,      recurrent_gradients<T>,
 };
 extern const Kernels<float> float_kernels = kernels_of<float>;
 extern const Kernels<double> double_kernels = kernels_of<double>;
