@@ -48,6 +48,16 @@ template <class T> struct Mlp {
     run(analysis);
     return memory.get();
   }
+
+  // The arguments of `descend` that lack where the logits' gradient comes from, and where gradients go.
+  Gradients<T> gradients(std::unique_ptr<T[]>& memory) const {
+    Gradients<T> g{};
+    g.samples = net.samples;
+    g.branches = net.branches;
+    g.x = branches(memory);
+    g.complex = complex;
+    return g;
+  }
 };
 
 }  // namespace spectral

@@ -11,13 +11,9 @@ void spectral_ensemble_backward(const Tensor& grad_y, const Tensor& x, std::opti
                                 Tensors grad_weights, Tensors grad_biases, const Tensor& grad_branch_weights) {
   visit_number(x.scalar_type(), "spectral_ensemble_backward", [&](auto zero) {
     using T = decltype(zero);
-    Mlp<T> mlp(x, transform, weights, biases, activations, offsets);
+    const Mlp<T> mlp(x, transform, weights, biases, activations, offsets);
     std::unique_ptr<T[]> memory;
-    Gradients<T> net{};
-    net.complex = mlp.complex;
-    net.x = mlp.branches(memory);
-    net.samples = mlp.net.samples;
-    net.branches = mlp.net.branches;
+    Gradients<T> net = mlp.gradients(memory);
     net.grad_y = in<T>(grad_y);
     net.branch_weights = in<T>(branch_weights);
     net.softmax = softmax;

@@ -12,13 +12,9 @@ void spectral_mlp_cross_entropy_with_grads(const Tensor& x, std::optional<Tensor
                                            Tensors grad_biases) {
   visit_number(x.scalar_type(), "spectral_mlp_cross_entropy_with_grads", [&](auto zero) {
     using T = decltype(zero);
-    Mlp<T> mlp(x, transform, weights, biases, activations, offsets);
+    const Mlp<T> mlp(x, transform, weights, biases, activations, offsets);
     std::unique_ptr<T[]> memory;
-    Gradients<T> net{};
-    net.complex = mlp.complex;
-    net.x = mlp.branches(memory);
-    net.samples = mlp.net.samples;
-    net.branches = mlp.net.branches;
+    Gradients<T> net = mlp.gradients(memory);
     net.target = checked_target(target, mlp.net.out);
     net.logits = out<T>(logits);
     net.grad_x = out<T>(grad_x);

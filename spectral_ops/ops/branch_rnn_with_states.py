@@ -16,19 +16,7 @@ from .activations import code
 OP = "branch_rnn_with_states"
 
 
-def check(
-    x: Tensor,
-    weight_x: Tensor,
-    weight_h: Tensor,
-    weight_y: Tensor,
-    bias: Tensor | None,
-    h0: Tensor,
-    activation_h: str = "tanh",
-    activation_y: str = "none",
-    lengths: Tensor | None = None,
-) -> tuple[int, int, int, int, int]:
-    # under the name of the public op, which calls this one
-    return branch_rnn.check(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
+check = branch_rnn.check  # under the name of the public op, which calls this one
 
 
 def empty(

@@ -10,30 +10,7 @@ from torch import Tensor
 from . import fourier, trigonometric
 from .trigonometric import factors, matrix
 
-
-def check(
-    x: Tensor,
-    type: int = 2,
-    dim: int = -1,
-    norm: str = "backward",
-    inverse: bool = False,
-    orthogonalize: bool = False,
-    op: str = "dct",
-    sine: bool = False,
-) -> None:
-    trigonometric.check(op, x, type, dim, norm, sine)
-
-
-def empty(
-    x: Tensor,
-    type: int = 2,
-    dim: int = -1,
-    norm: str = "backward",
-    inverse: bool = False,
-    orthogonalize: bool = False,
-) -> Tensor:
-    check(x, type, dim, norm, inverse, orthogonalize)
-    return x.new_empty(x.shape)
+check, empty = trigonometric.rules("dct", sine=False)
 
 
 def reference(

@@ -13,27 +13,7 @@ from .dct import cpp_why_not
 __all__ = ["backward", "check", "cpp", "cpp_why_not", "empty", "reference"]
 
 
-def check(
-    x: Tensor,
-    type: int = 2,
-    dim: int = -1,
-    norm: str = "backward",
-    inverse: bool = False,
-    orthogonalize: bool = False,
-) -> None:
-    dct.check(x, type, dim, norm, inverse, orthogonalize, op="dct_adjoint")
-
-
-def empty(
-    x: Tensor,
-    type: int = 2,
-    dim: int = -1,
-    norm: str = "backward",
-    inverse: bool = False,
-    orthogonalize: bool = False,
-) -> Tensor:
-    check(x, type, dim, norm, inverse, orthogonalize)
-    return x.new_empty(x.shape)
+check, empty = trigonometric.rules("dct_adjoint", sine=False)
 
 
 def reference(

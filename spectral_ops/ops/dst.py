@@ -12,28 +12,7 @@ from . import dct, fourier, trigonometric
 __all__ = ["backward", "check", "cpp", "cpp_why_not", "empty", "reference"]
 
 
-def check(
-    x: Tensor,
-    type: int = 2,
-    dim: int = -1,
-    norm: str = "backward",
-    inverse: bool = False,
-    orthogonalize: bool = False,
-    op: str = "dst",
-) -> None:
-    dct.check(x, type, dim, norm, inverse, orthogonalize, op, sine=True)
-
-
-def empty(
-    x: Tensor,
-    type: int = 2,
-    dim: int = -1,
-    norm: str = "backward",
-    inverse: bool = False,
-    orthogonalize: bool = False,
-) -> Tensor:
-    check(x, type, dim, norm, inverse, orthogonalize)
-    return x.new_empty(x.shape)
+check, empty = trigonometric.rules("dst", sine=True)
 
 
 def reference(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..autograd import untransformed
+from ..autograd import outside_modes, untransformed
 from .trigonometric import cosines
 
 LONGEST_CODELET = 64  # up to here the kernel multiplies by the matrix, split by its symmetry
@@ -50,7 +50,6 @@ def circle(length: int) -> int:
     return 0 if rest == 1 else 1 << (2 * length - 2).bit_length()
 
 
-@functools.lru_cache(maxsize=64)
 def table(n: int, type: int, sine: bool, dtype: torch.dtype) -> Tensor:
     """What `LongTubes` in csrc/cpu/kernels.h lists, as pairs one after the other, from exact angles in float64.
 
@@ -58,6 +57,11 @@ def table(n: int, type: int, sine: bool, dtype: torch.dtype) -> Tensor:
     exp(-i pi (4j+1) / 4n) and exp(-i pi k / n); with a circle the chirp exp(-i pi j^2 / length), and the transform of
     its inverse over the circle.
     """
+    return (_table if outside_modes() else _table.__wrapped__)(n, type, sine, dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _table(n: int, type: int, sine: bool, dtype: torch.dtype) -> Tensor:
     size = length(n, type, sine)
     around = circle(size)
     parts = [_turns(-4 * np.arange(around or size), around or size)]

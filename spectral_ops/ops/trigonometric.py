@@ -12,6 +12,7 @@ D_I and D_IV invert themselves, D_II and D_III each other, up to the period of t
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +123,33 @@ def check(op: str, x: Tensor, type: int, dim: int, norm: str, sine: bool) -> Non
         raise ValueError(
             f"{op}: x must have length at least {least} along dim {dim} for type {type}, got {x.shape[dim]}"
         )
+
+
+def rules(op: str, sine: bool) -> tuple[Callable[..., None], Callable[..., Tensor]]:
+    """`check` and `empty` of an op of this family: all take the same arguments, and give a result like x."""
+
+    def check_op(
+        x: Tensor,
+        type: int = 2,
+        dim: int = -1,
+        norm: str = "backward",
+        inverse: bool = False,
+        orthogonalize: bool = False,
+    ) -> None:
+        check(op, x, type, dim, norm, sine)
+
+    def empty(
+        x: Tensor,
+        type: int = 2,
+        dim: int = -1,
+        norm: str = "backward",
+        inverse: bool = False,
+        orthogonalize: bool = False,
+    ) -> Tensor:
+        check_op(x, type, dim, norm, inverse, orthogonalize)
+        return x.new_empty(x.shape)
+
+    return check_op, empty
 
 
 def transform(x: Tensor, dim: int, f: Factors) -> Tensor:

@@ -92,9 +92,9 @@ SPECTRAL_INLINE void write_sums(const Layer<T>& layer, const T* weights, const T
     std::memcpy(weight + o * layer.in, weights + o * padded<T>(layer.in), layer.in * sizeof(T));
   if (!layer.bias) return;
   for (int64_t o = 0; o < layer.out; ++o) {
-    T total = 0;
-    for (int lane = 0; lane < kLanes<T>; ++lane) total += biases[o * kLanes<T> + lane];
-    bias[o] = total;
+    double total = 0;
+    for (int lane = 0; lane < kLanes<T>; ++lane) total += double(biases[o * kLanes<T> + lane]);
+    bias[o] = T(total);
   }
 }
 

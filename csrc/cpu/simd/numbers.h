@@ -104,9 +104,9 @@ template <class T> struct ComplexNumbers {
       }
     if (!layer.bias) return;
     for (int64_t o = 0; o < 2 * layer.out; ++o) {
-      T total = 0;
-      for (int lane = 0; lane < n; ++lane) total += biases[o * n + lane];
-      bias[o] = total;
+      double total = 0;
+      for (int lane = 0; lane < n; ++lane) total += double(biases[o * n + lane]);
+      bias[o] = T(total);
     }
   }
 
