@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import bounds
@@ -43,39 +44,56 @@ def refused(op: str, args: list[Any], backend: str) -> bool:
     return reason is not None
 
 
-def check_values(op: str, args: list[Any], dtype: torch.dtype) -> None:
-    """Within the bound elementwise, and at most twice as far off as the plain composition in the same dtype."""
+def check_values(op: str, draw: Callable[[int], list[Any]], dtype: torch.dtype) -> None:
+    """Within the bound elementwise, and at most twice as far off as the plain composition in the same dtype.
+
+    draw(seed) gives arguments. In one draw of a few values plain rounding may by luck be nearly exact; then the mean of
+    32 more decides.
+    """
+    distances = _distances(op, draw(0), dtype)
+    lucky = [i for i, d in enumerate(distances) if d and not _close(*d)]
+    if lucky:
+        more = [_distances(op, draw(seed), dtype) for seed in range(1, 33)]
+        for i in lucky:
+            ours, plains = torch.tensor([d[i] for d in more if d[i]], dtype=torch.float64).mean(0).tolist()
+            assert _close(ours, plains), f"{op}, result {i}: {ours} off, the plain composition {plains}"
+
+
+def _close(ours: float, plains: float) -> bool:
+    return ours <= 2 * plains + torch.finfo(torch.float32).eps
+
+
+def _distances(op: str, args: list[Any], dtype: torch.dtype) -> list[tuple[float, float] | None]:
+    """How far off each result is, and the plain composition's; None where that says nothing. Checks the bound."""
     got = results(op, args)
     with spectral_ops.use("reference"):
         plain = results(op, args)
     wanted, limits = exact(op, args), bounds.bounded(op, args, dtype)
     assert len(got) == len(plain) == len(wanted) == len(limits)
+    distances: list[tuple[float, float] | None] = []
     for i, (y, p, e, limit) in enumerate(zip(got, plain, wanted, limits, strict=True)):
         assert y.shape == p.shape and y.dtype == p.dtype and y.is_contiguous()
         torch.testing.assert_close(limit.v, e, rtol=1e-11, atol=1e-11, equal_nan=True)
         bounds.check(y, limit, f"{op}, result {i}")
-        # float64 is its own oracle; of a few values luck decides which sum is closer; and where a slope of relu is
-        # unsure, either side may be wrong by one whole term
-        unsure = y.numel() < 4 or bool((limit.e > 1e-2 * e.abs().max()).any()) or bool(e.isnan().any())
-        if dtype != torch.float64 and not unsure:
-            ours, plains = bounds.relative(y, e), bounds.relative(p, e)
-            assert ours <= 2 * plains + 2 * torch.finfo(torch.float32).eps, f"{op}, result {i}"
+        # float64 is its own oracle; and where a slope of relu is unsure, either side may be wrong by one whole term
+        unsure = y.numel() == 0 or bool((limit.e > 1e-2 * e.abs().max()).any()) or bool(e.isnan().any())
+        skip = dtype == torch.float64 or unsure
+        distances.append(None if skip else (bounds.relative(y, e), bounds.relative(p, e)))
+    return distances
 
 
 @rows
 @dtypes
 def test_values(row: Sample, dtype: torch.dtype, backend: str) -> None:
-    args = row.make(dtype)
-    if not refused(row.op, args, backend):
-        check_values(row.op, args, dtype)
+    if not refused(row.op, row.make(dtype), backend):
+        check_values(row.op, lambda seed: row.make(dtype, seed=seed), dtype)
 
 
 @rows
 @halves
 def test_values_in_half(row: Sample, dtype: torch.dtype, backend: str) -> None:
-    args = row.make(dtype)
-    if not refused(row.op, args, backend):
-        check_values(row.op, args, dtype)
+    if not refused(row.op, row.make(dtype), backend):
+        check_values(row.op, lambda seed: row.make(dtype, seed=seed), dtype)
 
 
 def _layout_rows() -> list[Sample]:
@@ -89,7 +107,7 @@ def _layout_rows() -> list[Sample]:
 def test_layouts(row: Sample, layout: str, dtype: torch.dtype, backend: str) -> None:
     args = map_tensors(LAYOUTS[layout], row.make(dtype))
     before = map_tensors(torch.clone, args)
-    check_values(row.op, args, dtype)
+    check_values(row.op, lambda seed: map_tensors(LAYOUTS[layout], row.make(dtype, seed=seed)) if seed else args, dtype)
     if backend != "reference":  # whose GEMMs are the library's
         again = results(row.op, map_tensors(lambda t: t.contiguous(), args))
         assert all(torch.equal(a, b) for a, b in zip(results(row.op, args), again, strict=True)), "other bits"
@@ -264,7 +282,7 @@ def test_a_hundred_thousand_samples(backend: str) -> None:
     net = [T((n, 7, 8)), T((8, 8), "dct2"), [T((8, 9, 7), "weight"), T((8, 3, 9), "weight")], [T((8, 9), "bias"), None]]
     args = make([*net, ["relu", "none"], T((n,), "class3"), True])
     op = "spectral_mlp_cross_entropy_with_grads"
-    check_values(op, args, torch.float32)
+    check_values(op, lambda seed: args, torch.float32)
     last = map_tensors(lambda t: t[-3:] if t.shape[0] == n else t, args)
     tail = results("spectral_mlp", last[:5])[0]
     torch.testing.assert_close(results("spectral_mlp", args[:5])[0][:, -3:], tail, rtol=1e-5, atol=1e-6)
