@@ -1,9 +1,9 @@
 """spectral-ops: structured neural layers as fast as their compression ratios promise.
 
 `import spectral_ops` registers `torch.ops.spectral.*`. On top: `spectral_ops.nn` (layers), `spectral_ops.transforms`,
-`spectral_ops.ensemble`, `spectral_ops.compress` (spectral layers in any model), and the tensor algebra of
-`spectral_ops.algebra` (`tprod`, `tsvd`, ...). `explain(op, *args)` says which kernel a call takes; `use(backend)`
-forces one.
+`spectral_ops.ensemble`, `spectral_ops.compress` (spectral layers in any model), `spectral_ops.models` (the papers'
+networks), and the tensor algebra of `spectral_ops.algebra` (`tprod`, `tsvd`, ...). `explain(op, *args)` says which
+kernel a call takes; `use(backend)` forces one.
 """
 
 from . import op as _op
@@ -12,7 +12,7 @@ from .op import backends, explain, use
 
 _op.register_all()
 
-from . import algebra, compress, ensemble, nn, transforms  # noqa: E402  (they call the ops that the line above registers)
+from . import algebra, compress, ensemble, models, nn, transforms  # noqa: E402  (they call the registered ops)
 from .algebra import (  # noqa: E402
     bcirc,
     facewise,
@@ -50,6 +50,7 @@ __all__ = [
     "idst",
     "idstn",
     "low_tubal_rank",
+    "models",
     "nn",
     "teye",
     "tinv",
