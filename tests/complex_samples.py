@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import complex_recurrent_samples
 from samples import Sample, T, fourier
 from torch import Tensor
 
@@ -123,7 +124,7 @@ def _rows() -> list[Sample]:
         if out in ("none", "tanh", "crelu", "zrelu"):  # whose derivatives y tells
             y = tensor((n, o, q), imaginary=p == q)
             rows.append(_row("spectral_linear_backward", [y, args[0], y, *args[1:], True], *words))
-    return rows
+    return [*rows, *complex_recurrent_samples.rows()]
 
 
 COMPLEX: list[Sample] = _rows()

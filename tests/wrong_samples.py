@@ -19,6 +19,7 @@ _SINGLE = "torch.float32 or torch.complex64"
 NAMES = "none, relu, gelu, silu, tanh, sigmoid"
 _NAMES = NAMES
 _COMPLEX_NAMES = "none, crelu, modrelu, modrelu:B, zrelu, cardioid"
+ALL_KINDS, SINGLE, COMPLEX_NAMES = _KINDS, _SINGLE, _COMPLEX_NAMES
 I64, F64, HALF = torch.int64, torch.float64, torch.bfloat16
 C64, C128 = torch.complex64, torch.complex128
 

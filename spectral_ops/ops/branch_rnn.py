@@ -11,7 +11,7 @@ from torch import Tensor
 from ..autograd import differentiate_reference
 from ..op import run_below_autograd
 from . import checks
-from .activations import apply, code, wide
+from .activations import apply, code, narrow, together
 
 OP = "branch_rnn"
 
@@ -27,8 +27,8 @@ def check(
     activation_y: str = "none",
     lengths: Tensor | None = None,
     op: str = OP,
-) -> tuple[int, int, int, int, int]:
-    """Checks the arguments for `op`; returns T, Q, N, P, O."""
+) -> tuple[tuple[int, int, int, int, int], torch.dtype]:
+    """Checks the arguments for `op`; returns T, Q, N, P, O, and the dtype of the branches."""
     if x.dim() != 4:
         raise checks.wrong_shape(op, "x", x, "(T, Q, N, I)")
     steps, q, n, i = x.shape
@@ -43,9 +43,9 @@ def check(
         raise checks.wrong_shape(op, "bias", bias, f"(Q, P) with Q = {q} and P = {p} as in weight_x")
     if h0.dim() != 3 or h0.shape[0] != q or h0.shape[1] != n or h0.shape[2] != p:
         raise checks.wrong_shape(op, "h0", h0, f"(Q, N, P) with Q = {q}, N = {n} and P = {p}")
-    checks.activation(op, "activation_h", activation_h)
-    checks.activation(op, "activation_y", activation_y)
-    checks.real(op, x=x, weight_x=weight_x, weight_h=weight_h, weight_y=weight_y, bias=bias, h0=h0)
+    dtype = checks.numbers(op, x=x, weight_x=weight_x, weight_h=weight_h, weight_y=weight_y, bias=bias, h0=h0)
+    checks.activation(op, "activation_h", activation_h, dtype.is_complex)
+    checks.activation(op, "activation_y", activation_y, dtype.is_complex)
     if lengths is not None:
         if lengths.dtype != torch.int64:
             raise TypeError(f"{op}: lengths must be int64, got {lengths.dtype}")
@@ -53,7 +53,7 @@ def check(
             raise TypeError(f"{op}: lengths must be on {x.device} as x, got {lengths.device}")
         if lengths.dim() != 1 or lengths.shape[0] != n:
             raise checks.wrong_shape(op, "lengths", lengths, f"(N,) with N = {n} as in x")
-    return steps, q, n, p, weight_y.shape[1]
+    return (steps, q, n, p, weight_y.shape[1]), dtype
 
 
 def empty(
@@ -67,8 +67,9 @@ def empty(
     activation_y: str = "none",
     lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    steps, q, n, p, o = check(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
-    return x.new_empty(steps, q, n, o), x.new_empty(q, n, p)
+    sizes, dtype = check(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
+    steps, q, n, p, o = sizes
+    return x.new_empty(steps, q, n, o, dtype=dtype), x.new_empty(q, n, p, dtype=dtype)
 
 
 def reference(
@@ -85,24 +86,26 @@ def reference(
     """H_t = activation_h(W_x X_t + W_h H_(t-1) + b), Y_t = activation_y(W_y H_t), in every branch (eq. 29-30).
 
     Args:
-        x: (T, Q, N, I), real floating point.
+        x: (T, Q, N, I), floating point or complex; with float32 and float64, any of the tensors may be complex, and
+            then the branches are.
         weight_x: (Q, P, I). weight_h: (Q, P, P). weight_y: (Q, O, P). bias: (Q, P) or None. h0: (Q, N, P).
-        activation_h, activation_y: none, relu, gelu (exact, with erf), silu, tanh or sigmoid.
+        activation_h, activation_y: none, relu, gelu (exact, with erf), silu, tanh or sigmoid; of complex branches none,
+            crelu, modrelu, modrelu:B, zrelu or cardioid.
         lengths: (N,) int64: after so many steps (at most T, at least none) the state of a sequence stays as it is, its
             Y is 0 and its x is not looked at. None: all T steps.
 
-    Returns: Y (T, Q, N, O) and the last state (Q, N, P), contiguous, dtype of x. Half accumulates in float32, where
-        the state stays for all T steps.
+    Returns: Y (T, Q, N, O) and the last state (Q, N, P), contiguous, dtype of x, complex where an argument is. Half
+        accumulates in float32, where the state stays for all T steps.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
     Accuracy: a step is within 4 eps sqrt(I + P) of its products' sizes, and carries on the errors of those before it,
-        `tests/test_backends.py`. A state that explodes becomes inf or NaN.
-    Gradient: to every floating tensor, any order; the first one by `branch_rnn_backward`.
+        `tests/test_backends.py`, `tests/test_complex.py`. A state that explodes becomes inf or NaN.
+    Gradient: to every tensor but lengths, any order; the first one by `branch_rnn_backward`.
     Deterministic: bitwise, for any number of threads.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (29), (30); that the recurrence is over time (28
         prints the layer before): MATHS.
     """
     y, h, _ = rollout(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
-    return y.to(x.dtype).contiguous(), h.to(x.dtype).contiguous()
+    return narrow(y, x).contiguous(), narrow(h, x).contiguous()
 
 
 def running(lengths: Tensor, steps: int) -> Tensor:
@@ -111,9 +114,9 @@ def running(lengths: Tensor, steps: int) -> Tensor:
 
 
 def arguments(x: Tensor, weight_x: Tensor, bias: Tensor | None) -> Tensor:
-    """W_x X_t + b for all t."""
-    z = x @ wide(weight_x).mT
-    return z if bias is None else z + wide(bias).unsqueeze(1)
+    """W_x X_t + b for all t, of tensors in one dtype."""
+    z = x @ weight_x.mT
+    return z if bias is None else z + bias.unsqueeze(1)
 
 
 def rollout(
@@ -128,17 +131,18 @@ def rollout(
     lengths: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Y, the last state and all states (T, Q, N, P), without the final rounding."""
-    steps, x = x.shape[0], wide(x)
+    steps = x.shape[0]
+    x, wx, wh, wy, b, start = together(x, weight_x, weight_h, weight_y, bias, h0)
     on = None if lengths is None else running(lengths, steps)
-    z = arguments(x if on is None else torch.where(on, x, torch.zeros_like(x)), weight_x, bias)
+    z = arguments(x if on is None else torch.where(on, x, torch.zeros_like(x)), wx, b)
     # not h0 itself: an op may not hand out its argument
-    h, w, states = wide(h0).clone(), wide(weight_h).mT, []
+    h, w, states = start.clone(), wh.mT, []
     for t in range(steps):
         following = apply(activation_h, z[t] + h @ w)
         h = following if on is None else torch.where(on[t], following, h)
         states.append(h)
     all_states = torch.stack(states) if steps else z
-    y = apply(activation_y, all_states @ wide(weight_y).mT)
+    y = apply(activation_y, all_states @ wy.mT)
     return y if on is None else torch.where(on, y, torch.zeros_like(y)), h, all_states
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from . import branch_rnn, checks
-from .activations import apply, code, dense_like, wide
-from .branch_mlp_backward import through
+from .activations import apply, code, conj, dense_like, gradient_of, through, together
 
 OP = "branch_rnn_backward"
+_NOT_TOLD = ("gelu", "silu", "modrelu", "cardioid")  # whose derivative the state does not tell
 
 
 def check(
@@ -31,7 +31,7 @@ def check(
     want_grad_x: bool = True,
 ) -> None:
     layer = (x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
-    steps, q, n, p, o = branch_rnn.check(*layer, OP)
+    (steps, q, n, p, o), dtype = branch_rnn.check(*layer, OP)
     for name, t, letters, sizes in (
         ("grad_y", grad_y, "(T, Q, N, O)", (steps, q, n, o)),
         ("grad_h", grad_h, "(Q, N, P)", (q, n, p)),
@@ -40,7 +40,9 @@ def check(
     ):
         if t is not None and (t.dim() != len(sizes) or any(a != b for a, b in zip(t.shape, sizes, strict=True))):
             raise checks.wrong_shape(OP, name, t, f"{letters} = ({', '.join(str(s) for s in sizes)})")
-    checks.real(OP, x=x, grad_y=grad_y, grad_h=grad_h, grad_states=grad_states, states=states)
+    for name, t in (("grad_y", grad_y), ("grad_h", grad_h), ("grad_states", grad_states), ("states", states)):
+        if t is not None:
+            checks.exactly(OP, dtype, x, **{name: t})
 
 
 def empty(
@@ -93,52 +95,55 @@ def reference(
     g_t = W_y^T e_t + grad_states_t + W_h^T d_(t+1), and grad_h added to the last; then
     grad W_x = sum d_t X_t^T, grad W_h = sum d_t H_(t-1)^T, grad W_y = sum e_t H_t^T, grad b = sum d_t,
     grad X_t = W_x^T d_t, grad H_0 = W_h^T d_1. Where a sequence has ended d_t = e_t = 0 and g passes unchanged.
+    Of complex branches X, H and W are conjugated there, and the gradient of a real argument is the real part.
 
     Args:
         grad_y: (T, Q, N, O), grad_h: (Q, N, P), grad_states: (T, Q, N, P): of the three results; None is zero.
         states: (T, Q, N, P), H_t for every t; they stand for the forward pass, which is not computed again.
         want_grad_x: when False the first result is empty, and its GEMM is saved. The rest: as in `branch_rnn`.
 
-    Returns: the gradients of x, weight_x, weight_h, weight_y, bias (empty where bias is None) and h0.
+    Returns: the gradients of x, weight_x, weight_h, weight_y, bias (empty where bias is None) and h0, each in the dtype
+        of its argument.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
-    Accuracy: `tests/test_backends.py`. Gradient: to every floating tensor, by differentiating this form.
+    Accuracy: `tests/test_backends.py`. Gradient: to every tensor but lengths, by differentiating this form.
     Deterministic: bitwise, for any number of threads (sums over fixed blocks of samples).
     """
     steps = x.shape[0]
     on = None if lengths is None else branch_rnn.running(lengths, steps)
-    hs, wx, wh, wy, xs = wide(states), wide(weight_x), wide(weight_h), wide(weight_y), wide(x)
+    xs, wx, wh, wy, b, start, hs, from_y, from_h, from_states = together(
+        x, weight_x, weight_h, weight_y, bias, h0, states, grad_y, grad_h, grad_states
+    )
 
     def where_running(t: Tensor) -> Tensor:
         return t if on is None else torch.where(on, t, torch.zeros_like(t))
 
     xs = where_running(xs)
-    before = torch.cat([wide(h0).unsqueeze(0), hs[:-1]]) if steps else hs
-    z = branch_rnn.arguments(xs, weight_x, bias) + before @ wh.mT if activation_h in ("gelu", "silu") else hs
-    from_above = torch.zeros_like(hs) if grad_states is None else wide(grad_states)
+    before = torch.cat([start.unsqueeze(0), hs[:-1]]) if steps else hs
+    z = branch_rnn.arguments(xs, wx, b) + before @ wh.mT if activation_h.startswith(_NOT_TOLD) else hs
+    from_above = torch.zeros_like(hs) if from_states is None else from_states
     grad_weight_y = torch.zeros_like(wy)
-    if grad_y is not None:
-        out = hs @ wy.mT if activation_y != "none" else wide(grad_y)
-        e = where_running(through(activation_y, wide(grad_y), out, apply(activation_y, out)))
-        from_above, grad_weight_y = from_above + where_running(e @ wy), (e.mT @ hs).sum(0)
-    g = torch.zeros_like(wide(h0)) if grad_h is None else wide(grad_h).clone()
+    if from_y is not None:
+        out = hs @ wy.mT if activation_y != "none" else from_y
+        e = where_running(through(activation_y, from_y, out, apply(activation_y, out)))
+        from_above, grad_weight_y = from_above + where_running(e @ conj(wy)), (e.mT @ conj(hs)).sum(0)
+    g = torch.zeros_like(start) if from_h is None else from_h.clone()
     ds: list[Tensor] = []
+    back = conj(wh)
     for t in reversed(range(steps)):
         g = g + from_above[t]
         d = through(activation_h, g, z[t], hs[t])
         d = d if on is None else torch.where(on[t], d, torch.zeros_like(d))
         ds.append(d)
-        g = d @ wh if on is None else torch.where(on[t], d @ wh, g)
+        g = d @ back if on is None else torch.where(on[t], d @ back, g)
     d = torch.stack(ds[::-1]) if steps else hs
-    grads = (
-        where_running(d @ wx) if want_grad_x else x.new_empty(0),
-        (d.mT @ xs).sum(0),
-        (d.mT @ before).sum(0),
-        grad_weight_y,
-        x.new_empty(0) if bias is None else d.sum((0, 2)),
-        g,
+    return (
+        gradient_of(x, where_running(d @ conj(wx))).contiguous() if want_grad_x else x.new_empty(0),
+        gradient_of(weight_x, (d.mT @ conj(xs)).sum(0)).contiguous(),
+        gradient_of(weight_h, (d.mT @ conj(before)).sum(0)).contiguous(),
+        gradient_of(weight_y, grad_weight_y).contiguous(),
+        x.new_empty(0) if bias is None else gradient_of(bias, d.sum((0, 2))).contiguous(),
+        gradient_of(h0, g).contiguous(),
     )
-    grad_x, *rest = (t.to(x.dtype).contiguous() for t in grads)
-    return (grad_x, *rest)  # type: ignore[return-value]
 
 
 def cpp_why_not(grad_y: Any, grad_h: Any, grad_states: Any, *layer: Any) -> str | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..autograd import differentiate_reference
 from ..op import run_below_autograd
 from . import branch_rnn
-from .activations import code
+from .activations import code, narrow
 
 OP = "branch_rnn_with_states"
 
@@ -30,8 +30,8 @@ def empty(
     activation_y: str = "none",
     lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    steps, q, n, p, o = check(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
-    return x.new_empty(steps, q, n, o), x.new_empty(q, n, p), x.new_empty(steps, q, n, p)
+    y, h = branch_rnn.empty(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
+    return y, h, h.new_empty(x.shape[0], *h.shape)
 
 
 def reference(
@@ -50,15 +50,15 @@ def reference(
     A hidden layer of a stack, which passes H on and reads nothing out, is this op with O = 0.
 
     Args: as in `branch_rnn`.
-    Returns: Y (T, Q, N, O), the last state (Q, N, P) and all states (T, Q, N, P), contiguous, dtype of x. Where a
-        sequence has ended its last state is repeated.
+    Returns: Y (T, Q, N, O), the last state (Q, N, P) and all states (T, Q, N, P), contiguous, dtype of x,
+        complex where an argument is. Where a sequence has ended its last state is repeated.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
     Accuracy: that of `branch_rnn`, `tests/test_backends.py`.
-    Gradient: to every floating tensor, any order; the first one by `branch_rnn_backward`.
+    Gradient: to every tensor but lengths, any order; the first one by `branch_rnn_backward`.
     Deterministic: bitwise, for any number of threads.
     """
     results = branch_rnn.rollout(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
-    y, h, states = (t.to(x.dtype).contiguous() for t in results)
+    y, h, states = (narrow(t, x).contiguous() for t in results)
     return y, h, states
 
 
