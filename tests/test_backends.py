@@ -8,6 +8,7 @@ from typing import Any
 import bounds
 import pytest
 import torch
+from calls import listed, results
 from samples import DTYPES, LAYOUTS, RIGHT, Sample, T, floating, make, map_tensors, rows_of, typical
 from torch import Tensor
 
@@ -22,16 +23,10 @@ dtypes = pytest.mark.parametrize("dtype", FULL, ids=str)
 halves = pytest.mark.parametrize("dtype", HALF, ids=str)
 
 
-def results(op: str, args: list[Any]) -> list[Tensor]:
-    out = getattr(torch.ops.spectral, op)(*args)
-    return flatten(out if isinstance(out, tuple | list) else [out])[0]
-
-
 def exact(op: str, args: list[Any]) -> list[Tensor]:
     """The reference in float64."""
     wide = map_tensors(lambda t: t.double() if floating(t) else t, args)
-    out = rule_of(op).reference(*wide)
-    return flatten(out if isinstance(out, tuple | list) else [out])[0]
+    return listed(rule_of(op).reference(*wide))
 
 
 def refused(op: str, args: list[Any], backend: str) -> bool:

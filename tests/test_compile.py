@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from calls import results
 from samples import floating, map_tensors, rows_of, small, typical
 from torch import Tensor, nn
 
@@ -46,9 +47,7 @@ def test_opcheck(op: str, dtype: torch.dtype) -> None:
 
 
 def loss_of(op: str, args: list[Any]) -> Tensor:
-    out = getattr(ops, op)(*args)
-    results = flatten(out if isinstance(out, tuple | list) else [out])[0]
-    return sum((y.double().sin() * (k + 1)).sum() for k, y in enumerate(results) if y.numel())
+    return sum((y.double().sin() * (k + 1)).sum() for k, y in enumerate(results(op, args)) if y.numel())
 
 
 def check_compiled(op: str, sizes: list[list[Any]], **kwargs: Any) -> None:

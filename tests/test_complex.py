@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calls import results
 from complex_samples import ACTIVATIONS, COMPLEX, OPS, complex_rows
 from samples import Sample, T, floating, fourier, make, map_tensors
 from torch import Tensor
@@ -23,11 +24,6 @@ ops = torch.ops.spectral
 D, Z = torch.float64, torch.complex128
 every_row = pytest.mark.parametrize("row", COMPLEX, ids=lambda row: row.id)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
-
-
-def results(op: str, args: list[Any]) -> list[Tensor]:
-    out = getattr(ops, op)(*args)
-    return flatten(out if isinstance(out, tuple | list) else [out])[0]
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = Z) -> Tensor:

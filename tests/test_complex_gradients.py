@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from calls import function, listed, of_tensors, results
 from complex_samples import OPS, complex_rows, small_rows
 from samples import Sample, floating, map_tensors
 from torch import Tensor
@@ -37,25 +38,6 @@ def _one_thread(threads):
     torch.set_num_threads(1)
 
 
-def call(op: str, args: list[Any]) -> list[Tensor]:
-    out = getattr(ops, op)(*args)
-    return flatten(out if isinstance(out, tuple | list) else [out])[0]
-
-
-def function(row: Sample) -> tuple[Callable, list[Tensor]]:
-    """The op as a function of its floating and complex tensors, and these as leaves."""
-    tensors, structure = flatten(row.make(D))
-    leaves = [t.requires_grad_() for t in tensors if floating(t)]
-
-    def f(*inputs: Tensor) -> Any:
-        rest = iter(inputs)
-        out = call(row.op, unflatten([next(rest) if floating(t) else t for t in tensors], structure))
-        out = [y for y in out if y.numel()]
-        return out[0] if len(out) == 1 else tuple(out)
-
-    return f, leaves
-
-
 @pytest.mark.parametrize("row", FIRST, ids=lambda row: row.id)
 def test_gradcheck(row: Sample) -> None:
     f, leaves = function(row)
@@ -75,8 +57,7 @@ def test_gradients_are_the_references(row: Sample) -> None:
     leaves = [t for t in flatten(args)[0] if t.requires_grad]
     found = []
     for f in (getattr(ops, row.op), rule_of(row.op).reference):
-        out = f(*args)
-        out = [y for y in flatten(out if isinstance(out, tuple | list) else [out])[0] if y.requires_grad]
+        out = [y for y in listed(f(*args)) if y.requires_grad]
         seeds = [torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1)) for y in out]
         found.append(torch.autograd.grad(out, leaves, seeds, allow_unused=True))
     for got, wanted, t in zip(*found, leaves, strict=True):
@@ -107,19 +88,18 @@ def test_the_fused_loss_gives_each_branch_its_own_gradient() -> None:
 # ---- torch.func ----------------------------------------------------------------------------------------------------
 def pair(op: str) -> tuple[Callable, Callable, list[Tensor]]:
     """The op and its reference as real scalar functions, and their inputs."""
-    tensors, structure = flatten(small_rows(op)[0].make(D))
+    args = small_rows(op)[0].make(D)
 
     def scalar(f: Callable) -> Callable:
+        of = of_tensors(f, args)[0]
+
         def g(*given: Tensor) -> Tensor:
-            rest = iter(given)
-            out = f(*unflatten([next(rest) if floating(t) else t for t in tensors], structure))
-            found = flatten(out if isinstance(out, tuple | list) else [out])[0]
-            parts = [p for y in found if y.numel() for p in ((y.real, y.imag) if y.is_complex() else (y,))]
+            parts = [p for y in of(*given) if y.numel() for p in ((y.real, y.imag) if y.is_complex() else (y,))]
             return sum((p.sin() * (p + k)).sum() for k, p in enumerate(parts))
 
         return g
 
-    return scalar(getattr(ops, op)), scalar(rule_of(op).reference), [t for t in tensors if floating(t)]
+    return scalar(getattr(ops, op)), scalar(rule_of(op).reference), of_tensors(rule_of(op).reference, args)[1]
 
 
 def _stacks(tensors: list[Tensor]) -> tuple[Tensor, ...]:
@@ -170,7 +150,7 @@ def test_compile(op: str, dynamic: bool) -> None:
     leaves = [t.requires_grad_() for t in tensors if floating(t)]
 
     def f(tensors: list[Tensor]) -> Tensor:
-        out = call(op, unflatten(tensors, structure))
+        out = results(op, unflatten(tensors, structure))
         return sum((y.abs().sin() * (k + 1)).sum() for k, y in enumerate(out) if y.numel())
 
     got, wanted = torch.compile(f, fullgraph=True, backend="aot_eager", dynamic=dynamic)(tensors), f(tensors)

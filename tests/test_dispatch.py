@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from calls import results
 from samples import LEVELS, T, floating, make, map_tensors, small, typical
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import spectral_ops
 from spectral_ops import native, op, transforms
-from spectral_ops.autograd import flatten
 from spectral_ops.ops import branch_linear, branch_mlp_backward, trigonometric
 from spectral_ops.table import TABLE
 
@@ -25,11 +25,6 @@ every_op = pytest.mark.parametrize("name", TABLE)
 def layer() -> list[Tensor]:
     """x, weight, bias of a branch layer."""
     return make([T((3, 5, 4)), T((3, 6, 4), "weight"), T((3, 6), "bias")])
-
-
-def results(name: str, args: list) -> list[Tensor]:
-    out = getattr(ops, name)(*args)
-    return flatten(out if isinstance(out, tuple | list) else [out])[0]
 
 
 @pytest.fixture

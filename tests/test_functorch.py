@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from samples import floating, small
+from calls import of_tensors
+from samples import small
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 import spectral_ops
-from spectral_ops.autograd import flatten, unflatten
+from spectral_ops.autograd import flatten
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
 
@@ -23,19 +24,14 @@ every_op = pytest.mark.parametrize("op", TABLE)
 
 def pair(op: str, index: int = -1) -> tuple[Callable, Callable, list[Tensor]]:
     """The op and its reference as scalar functions of their floating tensors, and these."""
-    tensors, structure = flatten(small(op)[index].make(D))
-    inputs = [t for t in tensors if floating(t)]
+    args = small(op)[index].make(D)
 
     def scalar(f: Callable) -> Callable:
-        def g(*given: Tensor) -> Tensor:
-            rest = iter(given)
-            out = f(*unflatten([next(rest) if floating(t) else t for t in tensors], structure))
-            results, _ = flatten(out if isinstance(out, tuple | list) else [out])
-            return sum((y.sin() * (y + k)).sum() for k, y in enumerate(results) if y.numel())
+        of = of_tensors(f, args)[0]
+        return lambda *given: sum((y.sin() * (y + k)).sum() for k, y in enumerate(of(*given)) if y.numel())
 
-        return g
-
-    return scalar(getattr(torch.ops.spectral, op)), scalar(rule_of(op).reference), inputs
+    reference = rule_of(op).reference
+    return scalar(getattr(torch.ops.spectral, op)), scalar(reference), of_tensors(reference, args)[1]
 
 
 def moved(inputs: list[Tensor]) -> list[Tensor]:
@@ -111,10 +107,9 @@ def test_forward_mode(op: str) -> None:
 @every_op
 def test_gradients_in_batches(op: str) -> None:
     """is_grads_batched takes the older batching key."""
-    tensors, structure = flatten(small(op)[-1].make(D))
-    leaves = [t.requires_grad_() for t in tensors if floating(t)]
-    out = getattr(torch.ops.spectral, op)(*unflatten(tensors, structure))
-    y = next(y for y in flatten(out if isinstance(out, tuple | list) else [out])[0] if y.numel())
+    f, tensors = of_tensors(getattr(torch.ops.spectral, op), small(op)[-1].make(D))
+    leaves = [t.requires_grad_() for t in tensors]
+    y = next(y for y in f(*leaves) if y.numel())
     seeds = torch.randn(3, *y.shape, dtype=D, generator=torch.Generator().manual_seed(0))
     together = torch.autograd.grad(y, leaves, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True)
     single = [torch.autograd.grad(y, leaves, s, retain_graph=True, allow_unused=True) for s in seeds]

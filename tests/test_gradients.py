@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import bounds
 import pytest
 import torch
+from calls import function, results
 from conftest import NATIVE
 from samples import RIGHT, Sample, floating, map_tensors, rows_of, small, typical
 from torch import Tensor
@@ -30,25 +30,6 @@ SECOND = [
 def _one_thread(threads):
     """The tensors are tiny: waking a second thread for each costs more than all else."""
     torch.set_num_threads(1)
-
-
-def call(op: str, args: list[Any]) -> list[Tensor]:
-    out = getattr(ops, op)(*args)
-    return flatten(out if isinstance(out, tuple | list) else [out])[0]
-
-
-def function(row: Sample, dtype: torch.dtype = D) -> tuple[Callable, list[Tensor]]:
-    """The op as a function of its floating tensors, and these as leaves."""
-    tensors, structure = flatten(row.make(dtype))
-    leaves = [t.requires_grad_() for t in tensors if floating(t)]
-
-    def f(*inputs: Tensor) -> Any:
-        rest = iter(inputs)
-        out = call(row.op, unflatten([next(rest) if floating(t) else t for t in tensors], structure))
-        out = [y for y in out if y.numel()]  # with want_grad_x False the first gradient is empty
-        return out[0] if len(out) == 1 else tuple(out)
-
-    return f, leaves
 
 
 def test_every_op_has_small_rows() -> None:
@@ -80,7 +61,7 @@ def test_gradgradcheck(row: Sample, chosen: str) -> None:
 
 def gradients(op: str, args: list[Any], seeds_of: int = 0) -> list[Tensor | None]:
     """Gradients of all floating tensors that require one, with a fixed random gradient of the results."""
-    out = [y for y in call(op, args) if y.requires_grad]
+    out = [y for y in results(op, args) if y.requires_grad]
     generator = torch.Generator().manual_seed(seeds_of)
     seeds = [torch.randn(y.shape, dtype=y.dtype, generator=generator) for y in out]
     leaves = [t for t in flatten(args)[0] if t.requires_grad]
@@ -114,9 +95,9 @@ def test_gradients_in_lower_precision(op: str, dtype: torch.dtype, backend: str)
     wide = map_tensors(lambda t: t.detach().to(D if floating(t) else t.dtype).requires_grad_(floating(t)), args)
     got = gradients(op, args)
     with spectral_ops.use("reference"):
-        out = [y for y in call(op, wide) if y.requires_grad]
+        out = [y for y in results(op, wide) if y.requires_grad]
         generator = torch.Generator().manual_seed(0)
-        dtypes = [y.dtype for y in call(op, args) if y.requires_grad]
+        dtypes = [y.dtype for y in results(op, args) if y.requires_grad]
         seeds = [torch.randn(y.shape, dtype=d, generator=generator).to(D) for y, d in zip(out, dtypes, strict=True)]
         wanted = torch.autograd.grad(out, [t for t in flatten(wide)[0] if t.requires_grad], seeds, allow_unused=True)
     compared = 0
@@ -157,7 +138,7 @@ def test_want_grad_x_false(backend: str) -> None:
     }
     for op, where in ops_and_places.items():
         *args, _ = typical(op).make(D)
-        with_x, without = call(op, [*args, True]), call(op, [*args, False])
+        with_x, without = results(op, [*args, True]), results(op, [*args, False])
         assert with_x[where].numel() > 0 and without[where].numel() == 0
         for i, (a, b) in enumerate(zip(with_x, without, strict=True)):
             assert i == where or torch.equal(a, b), (op, i)

@@ -14,6 +14,7 @@ from typing import Any
 import bounds
 import pytest
 import torch
+from calls import results
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import ACTIVATIONS, LEVELS, T, floating, make, map_tensors, typical
@@ -28,11 +29,6 @@ ops = torch.ops.spectral
 every_op = pytest.mark.parametrize("op", TABLE)
 native = [pytest.mark.native, pytest.mark.skipif(not LEVELS, reason=str(spectral_ops.native.status()["cpu"]))]
 chosen = pytest.mark.parametrize("chosen", ["reference", pytest.param("cpp", marks=native)])
-
-
-def results(op: str, args: list[Any]) -> list[Tensor]:
-    out = getattr(ops, op)(*args)
-    return flatten(out if isinstance(out, tuple | list) else [out])[0]
 
 
 def step(op: str, args: list[Any]) -> list[Tensor]:
