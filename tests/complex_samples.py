@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import complex_convolution_samples
 import complex_recurrent_samples
 from samples import Sample, T, fourier
 from torch import Tensor
@@ -124,7 +125,7 @@ def _rows() -> list[Sample]:
         if out in ("none", "tanh", "crelu", "zrelu"):  # whose derivatives y tells
             y = tensor((n, o, q), imaginary=p == q)
             rows.append(_row("spectral_linear_backward", [y, args[0], y, *args[1:], True], *words))
-    return [*rows, *complex_recurrent_samples.rows()]
+    return [*rows, *complex_recurrent_samples.rows(), *complex_convolution_samples.rows()]
 
 
 COMPLEX: list[Sample] = _rows()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from samples import T
-from wrong_samples import KINDS, NAMES, Wrong
+from wrong_samples import ALL_KINDS, COMPLEX_NAMES, NAMES, SINGLE, Wrong
 
-I64, F64 = torch.int64, torch.float64
+I64, F64, HALF, C64 = torch.int64, torch.float64, torch.bfloat16, torch.complex64
 _B, _L = T((3, 6)), T((3, 3))
 # branches: Q' = 3, C/Q = 4, O/Q = 6, images of 5 x 7, windows of 3 x 2
 _IMAGES, _KERNEL, _ONE, _NONE = T((2, 3, 4, 5, 7)), T((3, 6, 4, 3, 2)), [1, 1], [0, 0]
@@ -16,7 +16,11 @@ _BRANCH_CONV = [
         ValueError, "weight must be (Q', O/Q, C/Q, kh, kw) with Q' = 3 and C/Q = 4 as in x, got (3, 6, 5, 3, 2)",
         _IMAGES, T((3, 6, 5, 3, 2)), _B,
     ),
-    (TypeError, f"x must be {KINDS}, got torch.int64", T((2, 3, 4, 5, 7), dtype=I64), _KERNEL, _B),
+    (TypeError, f"x must be {ALL_KINDS}, got torch.int64", T((2, 3, 4, 5, 7), dtype=I64), _KERNEL, _B),
+    (
+        TypeError, "x must be float32 or float64 where weight is complex, got torch.bfloat16",
+        T((2, 3, 4, 5, 7), dtype=HALF), T((3, 6, 4, 3, 2), dtype=C64), _B,
+    ),
 ]  # fmt: skip
 _CHANNELS = T((2, 12, 5, 7))
 _SPECTRAL_CONV = [
@@ -33,7 +37,7 @@ _SPECTRAL_CONV = [
         ValueError, "inverse must be (Q, Q') with Q = 3 and Q' = 3 as in transform, got (2, 3)",
         _CHANNELS, _L, _KERNEL, T((2, 3)),
     ),
-    (TypeError, "inverse must be torch.float32 as x, got torch.float64", _CHANNELS, _L, _KERNEL, T((3, 3), dtype=F64)),
+    (TypeError, f"inverse must be {SINGLE} as x, got torch.float64", _CHANNELS, _L, _KERNEL, T((3, 3), dtype=F64)),
 ]  # fmt: skip
 _CONV = [  # of both: what follows the images and the matrices
     (
@@ -49,7 +53,11 @@ _CONV = [  # of both: what follows the images and the matrices
         _KERNEL, _B, "none", _ONE, [1, 0], [4, 1],
     ),
     (ValueError, f"activation must be one of {NAMES}, got 'elu'", _KERNEL, _B, "elu"),
-    (TypeError, "weight must be torch.float32 as x, got torch.float64", T((3, 6, 4, 3, 2), dtype=F64), _B, "none"),
+    (
+        ValueError, f"activation must be, for complex numbers, one of {COMPLEX_NAMES}, got 'relu'",
+        T((3, 6, 4, 3, 2), dtype=C64), _B, "relu",
+    ),
+    (TypeError, f"weight must be {SINGLE} as x, got torch.float64", T((3, 6, 4, 3, 2), dtype=F64), _B, "none"),
     (TypeError, "bias must be on cpu as x, got meta", _KERNEL, T((3, 6), device="meta"), "none"),
 ]  # fmt: skip
 _PRODUCT = [

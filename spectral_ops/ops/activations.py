@@ -113,7 +113,7 @@ def _through_complex(name: str, grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
 
 
 def apply_(name: str, x: Tensor) -> Tensor:
-    """The same, in x's own memory where that is possible: x belongs to the caller and nobody else reads it."""
+    """The same of real x, in its own memory where that is possible: it is the caller's and nobody else reads it."""
     return _IN_PLACE.get(name, _FUNCTIONS[name])(x)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..autograd import transforming, want_grad
-from . import checks
-from .activations import apply_, wide
+from . import checks, planes
+from .activations import apply_, narrow, wide
 
 Pair = Sequence[int]
 NARROW, NARROW_IN_TRAINING = 4, 8  # below so many channels a branch oneDNN's grouped convolution wants channels_last
@@ -25,7 +25,8 @@ def check(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
-) -> None:
+) -> torch.dtype:
+    """Checks the arguments; returns the dtype of the result."""
     op = "branch_conv2d"
     if x.dim() != 5:
         raise checks.wrong_shape(op, "x", x, "(N, Q', C/Q, H, W)")
@@ -34,8 +35,9 @@ def check(
         must = f"(Q', O/Q, C/Q, kh, kw) with Q' = {q} and C/Q = {i} as in x"
         raise checks.wrong_shape(op, "weight", weight, must)
     checks.convolution(op, x.shape[3:], weight, bias, stride, padding, dilation)
-    checks.activation(op, "activation", activation)
-    checks.real(op, x=x, weight=weight, bias=bias)
+    dtype = checks.numbers(op, x=x, weight=weight, bias=bias)
+    checks.activation(op, "activation", activation, dtype.is_complex)
+    return dtype
 
 
 def empty(
@@ -47,11 +49,11 @@ def empty(
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
 ) -> Tensor:
-    check(x, weight, bias, activation, stride, padding, dilation)
+    dtype = check(x, weight, bias, activation, stride, padding, dilation)
     image, (q, o) = x.flatten(1, 2), weight.shape[:2]
     sizes = checks.convolved(image.shape[2:], weight.shape[3:], stride, padding, dilation)
     shape = (x.shape[0], q * o, *sizes)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(image)).unflatten(1, (q, o))
+    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout_of(image)).unflatten(1, (q, o))
 
 
 def reference(
@@ -66,25 +68,34 @@ def reference(
     """y[n, q, o] = activation(sum_i weight[q, o, i] * x[n, q, i] + bias[q, o]), * the cross-correlation of images.
 
     Args:
-        x: (N, Q', C/Q, H, W), real floating point; contiguous, or the (N, C, H, W) behind it in channels_last.
-        weight: (Q', O/Q, C/Q, kh, kw). bias: (Q', O/Q) or None.
-        activation: none, relu, gelu (exact, with erf), silu, tanh or sigmoid.
+        x: (N, Q', C/Q, H, W), floating point or complex; contiguous, or the (N, C, H, W) behind it in channels_last.
+        weight: (Q', O/Q, C/Q, kh, kw). bias: (Q', O/Q) or None. With float32 and float64 any of the three may be
+            complex; then the branches are.
+        activation: none, relu, gelu (exact, with erf), silu, tanh or sigmoid; of complex branches none, crelu,
+            modrelu, modrelu:B, zrelu or cardioid.
         stride, padding (with zeros), dilation: of rows and columns, in pixels.
 
-    Returns: (N, Q', O/Q, H', W') in x's memory format, dtype of x (half computes in float32).
+    Returns: (N, Q', O/Q, H', W') in x's memory format, dtype of x (half computes in float32), complex where an argument
+        is. Complex numbers are convolved as pairs of real channels, four products for one.
     Raises: ValueError for shapes, sizes and names, TypeError for dtypes and devices.
     Accuracy: |error| <= 4 eps sqrt(C/Q kh kw) (|weight| * |x| + |bias|), `tests/test_backends.py`.
     Gradient: to x, weight and bias, any order. Deterministic: as the convolution of torch.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (26), (27).
     """
     image = x.flatten(1, 2)
-    y = convolve(wide(image), wide(weight), None if bias is None else wide(bias), stride, padding, dilation)
-    y = apply_(activation, y).to(x.dtype).contiguous(memory_format=layout_of(image))
-    return y.unflatten(1, weight.shape[:2])
+    v, w, b, q, layout = wide(image), wide(weight), None if bias is None else wide(bias), len(weight), layout_of(image)
+    if x.is_complex() or weight.is_complex() or (bias is not None and bias.is_complex()):
+        last = layout is torch.channels_last
+        v = planes.split(v, q, last) if x.is_complex() else v
+        h = convolve(v, *planes.layer_form(w, b, not x.is_complex()), stride, padding, dilation)
+        y = planes.joined(planes.activated(activation, h, q, last), q)
+    else:
+        y = apply_(activation, convolve(v, w, b, stride, padding, dilation))
+    return narrow(y, x).contiguous(memory_format=layout).unflatten(1, weight.shape[:2])
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
-    """All branches as one grouped convolution: x (N, Q' C/Q, H, W) -> a new (N, Q' O/Q, H', W')."""
+    """All real branches as one grouped convolution: x (N, Q' C/Q, H, W) -> a new (N, Q' O/Q, H', W')."""
     q, _, i = weight.shape[:3]
     if q > 1 and not transforming():
         limit = NARROW_IN_TRAINING if want_grad([x, weight]) else NARROW

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from ..autograd import want_grad
 from ..op import lower
-from . import checks
-from .activations import apply_, wide
+from . import checks, planes
+from .activations import apply_, narrow, together, wide
 from .branch_conv2d import Pair, convolve, layout_of
 from .mode_product import LONGEST_COLUMN
 
@@ -29,7 +29,8 @@ def check(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
-) -> None:
+) -> torch.dtype:
+    """Checks the arguments; returns the dtype of the result."""
     op = "spectral_conv2d"
     if x.dim() != 4:
         raise checks.wrong_shape(op, "x", x, "(N, C, H, W)")
@@ -43,8 +44,9 @@ def check(
     if inverse.dim() != 2 or inverse.shape[0] != q or inverse.shape[1] != p:
         raise checks.wrong_shape(op, "inverse", inverse, f"(Q, Q') with Q = {q} and Q' = {p} as in transform")
     checks.convolution(op, x.shape[2:], weight, bias, stride, padding, dilation)
-    checks.activation(op, "activation", activation)
-    checks.real(op, x=x, transform=transform, weight=weight, bias=bias, inverse=inverse)
+    dtype = checks.numbers(op, x=x, transform=transform, weight=weight, bias=bias, inverse=inverse)
+    checks.activation(op, "activation", activation, dtype.is_complex)
+    return dtype.to_real() if checks.half_spectrum(inverse) else dtype
 
 
 def empty(
@@ -58,10 +60,10 @@ def empty(
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
 ) -> Tensor:
-    check(x, transform, weight, bias, activation, inverse, stride, padding, dilation)
+    dtype = check(x, transform, weight, bias, activation, inverse, stride, padding, dilation)
     sizes = checks.convolved(x.shape[2:], weight.shape[3:], stride, padding, dilation)
     shape = (x.shape[0], inverse.shape[0] * weight.shape[1], *sizes)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout_of(x))
 
 
 def reference(
@@ -79,33 +81,71 @@ def reference(
 
     Channel q C/Q + i of x is feature i of slice q, so that the slices stand one after another as `unfold` stacks them
     (eq. 22). The products with transform and inverse run over the slices, at each pixel; * is the cross-correlation
-    in each branch.
+    in each branch. A complex inverse with Q' < Q belongs to the half spectrum of real data: the real part is taken.
 
     Args:
-        x: (N, C, H, W), real floating point, contiguous or channels_last. transform: (Q', Q).
+        x: (N, C, H, W), floating point or complex, contiguous or channels_last. transform: (Q', Q).
         weight: (Q', O/Q, C/Q, kh, kw). bias: (Q', O/Q) or None, in the spectral domain.
-        activation: in the spectral domain. inverse: (Q, Q').
+        activation: in the spectral domain, see `branch_conv2d`. inverse: (Q, Q').
+        With float32 and float64 any tensor may be complex; then the branches are.
         stride, padding (with zeros), dilation: of rows and columns, in pixels.
 
-    Returns: (N, O, H', W') in x's memory format, dtype of x (half computes in float32).
+    Returns: (N, O, H', W') in x's memory format, dtype of x (half computes in float32); complex where an argument is,
+        unless the real part was taken.
     Raises: ValueError for shapes, sizes and names, TypeError for dtypes and devices.
     Accuracy: no worse than twice the composition of its three stages, `tests/test_backends.py`. A value that is not
         finite spreads to all branches of its window, as a transform spreads it.
     Gradient: to every tensor, any order. Deterministic: as the convolution of torch.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (20)-(23), (27).
     """
-    layout = layout_of(x)
+    layout, half = layout_of(x), checks.half_spectrum(inverse)
+    geometry = (stride, padding, dilation)
     v, t, w, inv = wide(x), wide(transform), wide(weight), wide(inverse)
     b = None if bias is None else wide(bias)
-    if activation == "none" and _folds(x, transform, weight, stride, padding, dilation):
-        vector = None if b is None else (inv @ b).flatten()
-        y = functional.conv2d(v, folded(t, w, inv), vector, list(stride), list(padding), list(dilation))
+    is_complex = any(a is not None and a.is_complex() for a in (v, t, w, b, inv))
+    if activation == "none" and _folds(x, transform, weight, inverse, *geometry):
+        y = _as_one(v, half, *together(t, w, b, inv), *geometry)
+    elif is_complex:
+        y = _complex_stages(v, t, w, b, activation, inv, *geometry)
     else:
-        training = layout is torch.contiguous_format and want_grad([v, w])
-        merged = _merged(w, b, NARROW_IN_TRAINING if training else NARROW)
-        h = convolve(along_channels(v, t), *merged, stride, padding, dilation)
+        h = convolve(along_channels(v, t), *_merged(w, b, _least(v, w)), *geometry)
         y = along_channels(apply_(activation, h).contiguous(memory_format=layout), inv)
-    return y.to(x.dtype).contiguous(memory_format=layout)
+    return narrow(y, x).contiguous(memory_format=layout)
+
+
+def _complex_stages(
+    x: Tensor, transform: Tensor, weight: Tensor, bias: Tensor | None, activation: str, inverse: Tensor, *geometry: Pair
+) -> Tensor:
+    """The three stages in planes, so that complex tensors stand at the ends only."""
+    (p, q), layout, real = transform.shape, layout_of(x), not x.is_complex()
+    last, half = layout is torch.channels_last, checks.half_spectrum(inverse)
+    if transform.is_complex() or not real:
+        v = x if real else planes.split(x, q, last)
+        x, real = along_channels(v, planes.matrix_form(transform, real)), False
+    else:
+        x = along_channels(x, transform)
+    w, b = planes.layer_form(weight, bias, real)
+    h = convolve(x, *_merged(w, b, _least(x, w)), *geometry)
+    h = planes.activated(activation, h.contiguous(memory_format=layout), p, last)
+    y = along_channels(h, planes.matrix_form(inverse, real_out=half))
+    return y if half else planes.joined(y, q)
+
+
+def _as_one(
+    x: Tensor, half: bool, transform: Tensor, weight: Tensor, bias: Tensor | None, inverse: Tensor, *geometry: Pair
+) -> Tensor:
+    """The layer without an activation, as one convolution; half: the real part of it."""
+    dense = folded(transform, weight, inverse)
+    vector = None if bias is None else (inverse @ bias).flatten()
+    if not (x.is_complex() or dense.is_complex()):
+        return functional.conv2d(x, dense, vector, *map(list, geometry))
+    real = not x.is_complex()
+    v = x if real else planes.split(x, 1, layout_of(x) is torch.channels_last)
+    form = planes.weight_form(dense.unsqueeze(0), real, half)[0]
+    if vector is not None:
+        vector = torch.cat(planes.parts(vector)[: 1 if half else 2])
+    y = functional.conv2d(v, form, vector, *map(list, geometry))
+    return y if half else planes.joined(y, 1)
 
 
 def folded(transform: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
@@ -119,17 +159,22 @@ def folded(transform: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
     return blocks.transpose(1, 2).reshape(q * o, q * i, *window)
 
 
-def _folds(x: Tensor, transform: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> bool:
+def _folds(
+    x: Tensor, transform: Tensor, weight: Tensor, inverse: Tensor, stride: Pair, padding: Pair, dilation: Pair
+) -> bool:
     """Whether one dense convolution is less work for an image than the branches and two transforms."""
     (p, q), (_, o, i, kh, kw) = transform.shape, weight.shape
     height, width = checks.convolved(x.shape[2:], weight.shape[3:], stride, padding, dilation)
-    dense = q * q * o * i * kh * kw * (height * width + q)  # and the making of its weight
-    branches = p * o * i * kh * kw * height * width
-    return dense <= branches + PASS * (x.shape[1] * x.shape[2] * x.shape[3] + q * o * height * width)
+    before, after = 1 + x.is_complex(), 1 + (inverse.is_complex() and not checks.half_spectrum(inverse))  # planes
+    inside = 1 + (x.is_complex() or transform.is_complex())
+    dense = before * after * q * q * o * i * kh * kw * (height * width + q)  # and the making of its weight
+    branches = inside * (1 + weight.is_complex()) * p * o * i * kh * kw * height * width
+    ways = before * x.shape[1] * x.shape[2] * x.shape[3] + after * q * o * height * width
+    return dense <= branches + PASS * ways
 
 
 def along_channels(x: Tensor, matrix: Tensor) -> Tensor:
-    """The matrix (P, Q) along the channel groups of x (N, Q I, H, W), in the memory order that x has."""
+    """The real matrix (P, Q) along the channel groups of real x (N, Q I, H, W), in the memory order that x has."""
     (n, c, h, w), (p, q) = x.shape, matrix.shape
     i = c // q
     if layout_of(x) is torch.contiguous_format:
@@ -140,6 +185,12 @@ def along_channels(x: Tensor, matrix: Tensor) -> Tensor:
         return functional.conv2d(x, pointwise.reshape(p * i, c, 1, 1))
     pixels = torch.ops.spectral.mode_product(x.permute(0, 2, 3, 1).unflatten(3, (q, i)), matrix, 3)
     return pixels.flatten(3, 4).permute(0, 3, 1, 2)
+
+
+def _least(x: Tensor, weight: Tensor) -> int:
+    """The channels of a branch below which `_merged` merges."""
+    training = layout_of(x) is torch.contiguous_format and want_grad([x, weight])
+    return NARROW_IN_TRAINING if training else NARROW
 
 
 def _merged(weight: Tensor, bias: Tensor | None, least: int) -> tuple[Tensor, Tensor | None]:
