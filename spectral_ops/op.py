@@ -5,7 +5,8 @@ An op's rule module (`spectral_ops/ops/<name>.py`) has
     empty(*args)         checks, and allocates the results: the fake kernel and the allocator are one
     reference(*args)     the definition, in differentiable aten ops
     cpp(args, out)       calls the native entry point on dense arguments
-and, where there is something to say, `backward`, `forward_for_grad`, `cpp_why_not`, `autocast`.
+and, where there is something to say, `backward`, `forward_for_grad`, `cpp_why_not`, `autocast`. Triton's kernels and
+their reasons are in `triton_kernels/<name>.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import native
+from . import native, triton_backend
 from .autograd import autograd_kernel, flatten, tensors_of, unflatten
 from .table import TABLE, Row
 
@@ -83,22 +84,32 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
         return None
     if backend not in row.backends:
         return f"{row.name} has no {backend} kernel"
+    if backend == "triton":
+        return triton_backend.why_not(row.name, args, tensors) or _complex_why_not(row, args, tensors)
     reason = native.why_not(tensors[0].device)
     if reason:
         return reason
     for t in tensors:
         if t.layout is not torch.strided:
             return "the native kernels take strided tensors only"
-    if any(t.dtype in _COMPLEX for t in tensors):
-        reason = _complex_why_not(row, args)
-        if reason:
-            return reason
+    reason = _complex_why_not(row, args, tensors)
+    if reason:
+        return reason
     why = getattr(rule_of(row.name), f"{backend}_why_not", None)
     return why(*args) if why else None
 
 
-def _complex_why_not(row: Row, args: Sequence[Any]) -> str | None:
-    """Why the native kernel cannot take arguments of which some are complex."""
+def _in_order(row: Row, tensors: Sequence[Tensor]) -> tuple[str, ...]:
+    """The row's backends, the preferred one first: on a GPU Triton, from the size on where it overtakes CUDA C++."""
+    if "triton" in row.backends and tensors[0].is_cuda and triton_backend.preferred(row.name, tensors):
+        return ("triton", *(backend for backend in row.backends if backend != "triton"))
+    return row.backends
+
+
+def _complex_why_not(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> str | None:
+    """Why no kernel can take these arguments, if some of them are complex."""
+    if not any(t.dtype in _COMPLEX for t in tensors):
+        return None
     if not row.complex_together:
         return "the native kernel is for real numbers"
     named = dict(zip(_names(row.name), args, strict=True))
@@ -120,7 +131,7 @@ def backends(op: str, *args: Any) -> list[tuple[str, str | None]]:
     row, args = _row(op), _complete(op)(args)
     rule_of(op).check(*args)
     tensors, _ = flatten(args)
-    return [(backend, _why_not(row, backend, args, tensors)) for backend in row.backends]
+    return [(backend, _why_not(row, backend, args, tensors)) for backend in _in_order(row, tensors)]
 
 
 def explain(op: str, *args: Any) -> str:
@@ -149,7 +160,7 @@ def _pick(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> str:
         if reason:
             raise RuntimeError(f"{row.name}: backend {forced!r} was asked for, but {reason}")
         return forced
-    for backend in row.backends:
+    for backend in _in_order(row, tensors):
         if _why_not(row, backend, args, tensors) is None:
             if backend == "reference" and row.native is not None and tensors[0].device.type != "cpu":
                 _warn_once(row, args, tensors)
@@ -178,6 +189,9 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
     backend = _pick(row, args, tensors)
     if backend == "reference":
         return rule.reference(*args)
+    if backend == "triton":
+        _run_triton(row, args, tensors, out)
+        return out
     kernel = getattr(rule, backend)
     if _all_native(tensors):
         kernel(args, out)
@@ -187,7 +201,7 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
         return out
     _, structure = flatten(args)
     # the kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
-    dense = [(t.float() if t.dtype in _HALF else t).resolve_neg().resolve_conj().contiguous() for t in tensors]
+    dense = [_dense(t.float() if t.dtype in _HALF else t) for t in tensors]
     buffers = [torch.empty_like(r, dtype=torch.float32) if r.dtype in _HALF else r for r in results]
     filled = unflatten(buffers, result_structure)
     kernel(unflatten(dense, structure), filled if isinstance(out, tuple) else filled[0])
@@ -195,6 +209,18 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
         if buffer is not result:
             result.copy_(buffer)
     return out
+
+
+def _run_triton(row: Row, args: Sequence[Any], tensors: Sequence[Tensor], out: Any) -> None:
+    """Triton's kernels read half as it is, and multiply it as such."""
+    results, _ = flatten(out if isinstance(out, tuple) else [out])
+    if any(result.numel() for result in results):
+        _, structure = flatten(args)
+        triton_backend.run(row.name, unflatten([_dense(t) for t in tensors], structure), out)
+
+
+def _dense(t: Tensor) -> Tensor:
+    return t.resolve_neg().resolve_conj().contiguous()
 
 
 def _all_native(tensors: Sequence[Tensor]) -> bool:

@@ -48,6 +48,7 @@ class Row:
     complex_together: tuple[str, ...] = ()
 
 
+_GPU = ("cpp", "triton", "reference")  # on a GPU Triton may come first, see `triton_backend.preferred`
 _ROWS = (
     Row("dct", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
     Row("dct_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
@@ -69,6 +70,7 @@ _ROWS = (
         "to_branches",
         "(Tensor x, Tensor transform) -> Tensor",
         "(Tensor x, Tensor transform, Tensor(a!) out) -> ()",
+        _GPU,
         autocast="float32",
         complex_together=("transform",),
     ),
@@ -76,6 +78,7 @@ _ROWS = (
         "from_branches",
         "(Tensor y, Tensor inverse) -> Tensor",
         "(Tensor y, Tensor inverse, Tensor(a!) out) -> ()",
+        _GPU,
         autocast="float32",
         complex_together=("y", "inverse"),
     ),

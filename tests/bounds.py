@@ -44,10 +44,13 @@ class Value:
 
 
 class Arithmetic:
-    """The steps of the ops in arithmetic of precision eps."""
+    """The steps of the ops in arithmetic of precision eps.
 
-    def __init__(self, eps: float) -> None:
-        self.eps = eps
+    operand: the half dtype to which a kernel for tensor cores rounds what it multiplies; None: it does not.
+    """
+
+    def __init__(self, eps: float, operand: torch.dtype | None = None) -> None:
+        self.eps, self.operand = eps, operand
 
     def exact(self, t: Tensor) -> Value:
         return Value(t.double(), torch.zeros_like(t, dtype=torch.float64))
@@ -55,7 +58,15 @@ class Arithmetic:
     def dot(self, terms: int, magnitude: Tensor) -> Tensor:
         return 4 * self.eps * max(terms, 1) ** 0.5 * magnitude
 
+    def rounded(self, a: Value) -> Value:
+        if self.operand is None:
+            return a
+        changed = a.v.to(self.operand).double() != a.v
+        finfo = torch.finfo(self.operand)
+        return Value(a.v, a.e + torch.where(changed, finfo.eps * a.v.abs() + finfo.tiny * finfo.eps, 0.0))
+
     def matmul(self, a: Value, b: Value) -> Value:
+        a, b = self.rounded(a), self.rounded(b)
         inherited = (a.v.square() @ b.e.square() + a.e.square() @ (b.v.square() + b.e.square())).sqrt()
         return Value(a.v @ b.v, inherited + self.dot(a.v.shape[-1], a.v.abs() @ b.v.abs()))
 
@@ -307,9 +318,12 @@ _OPS = {
 assert _OPS.keys() == TABLE.keys()
 
 
-def bounded(op: str, args: Sequence[Any], dtype: torch.dtype) -> list[Value]:
-    """An op's results at `args`, and how far off a kernel for `dtype` may be (half: float32 inside, unrounded)."""
-    m = Arithmetic(torch.finfo(torch.float32 if dtype in HALF else dtype).eps)
+def bounded(op: str, args: Sequence[Any], dtype: torch.dtype, operand: torch.dtype | None = None) -> list[Value]:
+    """An op's results at `args`, and how far off a kernel for `dtype` may be (half: float32 inside, unrounded).
+
+    operand: see `Arithmetic`.
+    """
+    m = Arithmetic(torch.finfo(torch.float32 if dtype in HALF else dtype).eps, operand)
 
     def wrap(value: Any) -> Any:
         if isinstance(value, list | tuple):

@@ -16,7 +16,7 @@ from samples import LEVELS, rows_of
 from wrong_samples import WRONG
 
 import spectral_ops
-from spectral_ops import native
+from spectral_ops import native, triton_backend
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
 
@@ -61,14 +61,14 @@ def test_public_schemas(name: str) -> None:
 def test_a_row_is_complete(name: str) -> None:
     row, rule = TABLE[name], rule_of(name)
     assert row.name == name and row.backends[-1] == "reference"
-    assert (row.native is None) == (row.backends == ("reference",))
+    assert (row.native is None) == ("cpp" not in row.backends)
     assert row.autocast in ("lower", "float32", "rule")
     arguments = [a.name for a in getattr(torch.ops.spectral, name).default._schema.arguments]
     for part in ("empty", "reference"):
         assert list(inspect.signature(getattr(rule, part)).parameters) == arguments, part
     assert list(inspect.signature(rule.check).parameters)[: len(arguments)] == arguments
-    for backend in row.backends[:-1]:
-        assert list(inspect.signature(getattr(rule, backend)).parameters) == ["args", "out"]
+    if row.native is not None:
+        assert list(inspect.signature(rule.cpp).parameters) == ["args", "out"]
     if row.autocast == "rule":
         assert list(inspect.signature(rule.autocast).parameters) == ["args", "dtype"]
 
@@ -103,6 +103,18 @@ def test_every_kernel_of_csrc_is_an_op() -> None:
     assert sources == TABLE.keys() - SHARED - COMPOSED
 
 
+@pytest.mark.skipif(triton_backend.missing() is not None, reason=str(triton_backend.missing()))
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if "triton" in row.backends])
+def test_triton_kernels(name: str) -> None:
+    """Each has a file, and what the machine asks of it."""
+    module = triton_backend.kernels(name)
+    assert list(inspect.signature(module.plan).parameters) == ["args", "out", "arch"]
+    assert (module.__doc__ or "").startswith(f"{name} on the GPU: ")
+    arguments = [a.name for a in getattr(torch.ops.spectral, name).default._schema.arguments]
+    kinds = {p.kind for p in inspect.signature(module.why_not).parameters.values()}
+    assert inspect.Parameter.VAR_POSITIONAL in kinds or list(inspect.signature(module.why_not).parameters) == arguments
+
+
 @every_op
 def test_benchmarks(name: str) -> None:
     """Each op has a formula of its cost and is measured."""
@@ -118,7 +130,7 @@ def test_doctor_knows_every_op() -> None:
 
     for name, devices in doctor.facts()["ops"].items():
         for device, rows in devices.items():
-            assert [backend for backend, _ in rows] == list(TABLE[name].backends), (name, device)
+            assert sorted(backend for backend, _ in rows) == sorted(TABLE[name].backends), (name, device)
 
 
 def test_names() -> None:

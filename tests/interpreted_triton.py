@@ -1,0 +1,114 @@
+"""The Triton kernels through Triton's interpreter, on CPU tensors: run by tests/test_triton.py in its own process.
+
+    TRITON_INTERPRET=1 python -m pytest tests/interpreted_triton.py
+
+The same rows and bounds as in tests/test_backends.py and tests/test_complex.py. What the interpreter cannot tell:
+- the rounding of tensor cores: `tl.dot` is numpy's product in float32 whatever the precision asked for; bfloat16 it
+  would multiply as the integers that its bits are, so the kernels widen it there (`vocabulary.dot`);
+- races between the threads of a block, and accesses out of bounds: a GPU's sanitizer will;
+- shared memory and registers: tests/test_triton_compile.py holds those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import bounds
+import numpy as np
+import pytest
+import torch
+import triton  # noqa: F401  (the interpreter is asked for when it is imported)
+from calls import results
+from complex_samples import COMPLEX
+from samples import LAYOUTS, RIGHT, Sample, map_tensors, rows_of
+from test_backends import check_extremes, check_values, exact, poisoned_rows
+
+import spectral_ops
+from spectral_ops import triton_backend
+from spectral_ops.table import TABLE
+
+OPS = [name for name, row in TABLE.items() if "triton" in row.backends]
+HALF = (torch.bfloat16, torch.float16)
+# made of several products: what one leaves is rounded to half before the next multiplies it, as the layers of a
+# network under autocast do
+CHAINS = ("spectral_", "branch_mlp", "branch_rnn")
+
+
+@pytest.fixture(autouse=True)
+def forced() -> Iterator[None]:
+    torch.set_num_threads(1)
+    with spectral_ops.use("triton"), np.errstate(all="ignore"):  # numpy warns where infinities meet
+        yield
+
+
+def ours(rows: list[Sample]) -> list[Sample]:
+    return [row for row in rows if row.op in OPS]
+
+
+def refused(row: Sample, dtype: torch.dtype) -> bool:
+    """Whether the kernels decline a row; then forcing them must raise the reason."""
+    args = row.make(dtype)
+    reason = dict(spectral_ops.backends(row.op, *args))["triton"]
+    if reason is not None:
+        with pytest.raises(RuntimeError) as caught:
+            results(row.op, args)
+        assert str(caught.value) == f"{row.op}: backend 'triton' was asked for, but {reason}"
+    return reason is not None
+
+
+def test_the_interpreter_runs() -> None:
+    assert triton_backend.interpreting()
+
+
+@pytest.mark.parametrize("row", ours(RIGHT), ids=lambda row: row.id)
+def test_values(row: Sample) -> None:
+    if not refused(row, torch.float32):
+        check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)
+
+
+@pytest.mark.parametrize("row", ours(RIGHT)[::2], ids=lambda row: row.id)
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_values_in_half(row: Sample, dtype: torch.dtype) -> None:
+    """What goes into a product is half, what comes out of it float32."""
+    if refused(row, dtype):
+        return
+    args = row.make(dtype)
+    limits = bounds.bounded(row.op, args, dtype, dtype if row.op.startswith(CHAINS) else None)
+    for i, (y, limit, e) in enumerate(zip(results(row.op, args), limits, exact(row.op, args), strict=True)):
+        assert y.shape == e.shape and y.is_contiguous()
+        bounds.check(y, limit, f"result {i}")
+
+
+@pytest.mark.parametrize("row", ours(COMPLEX), ids=lambda row: row.id)
+def test_complex_values(row: Sample) -> None:
+    if refused(row, torch.float32):
+        return
+    args = row.make(torch.float32)
+    got = results(row.op, args)
+    with spectral_ops.use("reference"):
+        plain = results(row.op, args)
+        wide = map_tensors(lambda t: t.to(torch.promote_types(t.dtype, torch.float64)), args)
+        wanted = results(row.op, wide)
+    for y, p, e in zip(got, plain, wanted, strict=True):
+        assert y.shape == e.shape and y.dtype == p.dtype and y.is_contiguous()
+        if y.numel():
+            assert (y - e).norm() <= 40 * torch.finfo(torch.float32).eps * e.norm()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("op", OPS)
+def test_layouts(op: str, layout: str) -> None:
+    row = rows_of(op)[6]
+    if refused(row, torch.float32):
+        return
+    args = map_tensors(LAYOUTS[layout], row.make(torch.float32))
+    got = results(op, args)
+    wanted = results(op, map_tensors(lambda t: t.contiguous(), args))
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")], ids=str)
+@pytest.mark.parametrize("row", ours(poisoned_rows())[::3], ids=lambda row: row.id)
+def test_nan_and_inf_pass_through(row: Sample, value: float) -> None:
+    if not refused(row, torch.float32):
+        check_extremes(row, value)
