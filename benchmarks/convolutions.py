@@ -30,7 +30,7 @@ def cases() -> Iterator[Case]:
         for image in (32, 8):
             for layout in LAYOUTS:
                 for training in (False, True):
-                    name = f"spectral_conv2d 64->64 3x3 {image}x{image} N={SAMPLES} Q={q} {layout} {_pass(training)}"
+                    name = f"spectral_conv2d 64->64 3x3 {image}x{image} N={SAMPLES} Q={q} {layout} {passes(training)}"
                     limits = {f"dense {other}": 1.0 for other in LAYOUTS}
                     build = partial(_layer, q, image, layout, training)
                     yield Case(name, "spectral_conv2d", build, "targets", 1.0, limits)
@@ -38,14 +38,14 @@ def cases() -> Iterator[Case]:
         sizes = f"Q={q} N={n} {width}->{out} {'x'.join(map(str, image))} {'x'.join(map(str, window))} {activation}"
         for op, build in {"branch_conv2d": _branch_conv2d, "spectral_conv2d": _spectral_conv2d}.items():
             for training in (False, True):
-                yield Case(f"{op} {sizes} {_pass(training)}", op, partial(build, i, training), "odd shapes")
+                yield Case(f"{op} {sizes} {passes(training)}", op, partial(build, i, training), "odd shapes")
     for shape, dim in PRODUCTS:
         for training in (False, True):
-            name = f"mode_product {'x'.join(map(str, shape))} dim={dim} {_pass(training)}"
+            name = f"mode_product {'x'.join(map(str, shape))} dim={dim} {passes(training)}"
             yield Case(name, "mode_product", partial(_mode_product, shape, dim, training), "odd shapes")
 
 
-def _pass(training: bool) -> str:
+def passes(training: bool) -> str:
     return "fwd+bwd" if training else "fwd"
 
 

@@ -227,6 +227,20 @@ def _spectral_conv2d(
     ]
 
 
+def _tucker_conv2d(x: Tensor, core: Tensor, u_out: Tensor, u_in: Tensor, b: Any = None, *rest: Any) -> list[Stage]:
+    y = outputs("tucker_conv2d", [x, core, u_out, u_in, b, *rest])
+    u_h, u_w = (*rest[3:5], None, None)[:2]
+    window = (core.shape[2] if u_h is None else u_h.shape[0]) * (core.shape[3] if u_w is None else u_w.shape[0])
+    groups = rest[5] if len(rest) > 5 else 1
+    before, after = x[:, 0].numel(), y[:, 0].numel()
+    middle = groups * u_out.shape[1] * core.shape[1] * window * after
+    return [
+        Stage(2.0 * u_in.numel() * before, u_in),
+        Stage(2.0 * middle, core),
+        Stage(2.0 * u_out.numel() * after, u_out),
+    ]
+
+
 def _branch_rnn(x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor, *_: Any) -> list[Stage]:
     rows = x.shape[0] * x.shape[2]  # steps of all samples
     return [_layer(weight, rows) for weight in (weight_x, weight_h, weight_y)]
@@ -261,6 +275,7 @@ FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "mode_product": _mode_product,
     "branch_conv2d": _branch_conv2d,
     "spectral_conv2d": _spectral_conv2d,
+    "tucker_conv2d": _tucker_conv2d,
     "branch_rnn": _branch_rnn,
     "branch_rnn_with_states": _branch_rnn,
     "branch_rnn_backward": _branch_rnn_backward,

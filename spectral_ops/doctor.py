@@ -129,6 +129,7 @@ def _backends(name: str, device: str) -> list[tuple[str, str | None]]:
 
 _N, _I, _Q, _O, _C = 4, 3, 5, 2, 2  # samples, features in, branches, features out, classes
 _T, _P = 2, 3  # steps, features of a state
+_R = 1  # rank
 
 
 def _data(device: str) -> tuple:
@@ -161,6 +162,11 @@ def _branch_weights(device: str) -> torch.Tensor:
 
 def _outputs(device: str) -> torch.Tensor:
     return torch.zeros(_N, _C, device=device)
+
+
+def _tucker(device: str) -> tuple:
+    x, core = torch.zeros(_N, _C, 4, 4, device=device), torch.zeros(_R, _R, 3, 3, device=device)
+    return x, core, torch.zeros(_O, _R, device=device), torch.zeros(_C, _R, device=device)
 
 
 def _convolution(device: str) -> tuple:
@@ -198,6 +204,7 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "mode_product": lambda d: (*_data(d), 2),
     "branch_conv2d": lambda d: (torch.zeros(_N, _Q, _I, 4, 4, device=d), *_convolution(d)),
     "spectral_conv2d": lambda d: (torch.zeros(_N, _Q * _I, 4, 4, device=d), _data(d)[1], *_convolution(d), _data(d)[1]),
+    "tucker_conv2d": _tucker,
     "branch_rnn": _rnn,
     "branch_rnn_with_states": _rnn,
     "branch_rnn_backward": lambda d: (None, None, _states(d), *_rnn(d), _states(d)),

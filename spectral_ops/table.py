@@ -180,6 +180,13 @@ _ROWS = (
         autocast="rule",
     ),
     Row(
+        "tucker_conv2d",
+        f"(Tensor x, Tensor core, Tensor u_out, Tensor u_in, Tensor? bias=None, {_GEOMETRY}, Tensor? u_h=None, "
+        "Tensor? u_w=None, int groups=1) -> Tensor",
+        None,
+        ("reference",),
+    ),
+    Row(
         "branch_rnn",
         f"({_LAYER}, {_OPTIONS}) -> (Tensor, Tensor)",
         f"({_LAYER}, {_NATIVE_OPTIONS}, Tensor(a!) out, Tensor(b!) h) -> ()",

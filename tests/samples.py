@@ -337,8 +337,9 @@ def _rows() -> list[Sample]:
     for number, net in enumerate(_RNN):
         rows += _rnn_rows(number, *net)
     from convolution_samples import rows as convolutions  # here, because it is made of this file's parts
+    from tucker_samples import rows as tuckers
 
-    return [*rows, *convolutions()]
+    return [*rows, *convolutions(), *tuckers()]
 
 
 def _rnn_rows(

@@ -46,6 +46,8 @@ PUBLIC = {
     "branch_conv2d": f'(Tensor x, Tensor weight, Tensor? bias=None, str activation="none", {GEOMETRY}) -> Tensor',
     "spectral_conv2d": "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
     f"{GEOMETRY}) -> Tensor",
+    "tucker_conv2d": f"(Tensor x, Tensor core, Tensor u_out, Tensor u_in, Tensor? bias=None, {GEOMETRY}, "
+    "Tensor? u_h=None, Tensor? u_w=None, int groups=1) -> Tensor",
     "branch_rnn": "(Tensor x, Tensor weight_x, Tensor weight_h, Tensor weight_y, Tensor? bias, Tensor h0, "
     'str activation_h="tanh", str activation_y="none", Tensor? lengths=None) -> (Tensor, Tensor)',
 }

@@ -206,15 +206,27 @@ def convolution(
         raise wrong_shape(op, "weight", weight, "(Q', O/Q, C/Q, kh, kw), each at least 1")
     if bias is not None and (bias.dim() != 2 or bias.shape[0] != q or bias.shape[1] != o):
         raise wrong_shape(op, "bias", bias, f"(Q', O/Q) with Q' = {q} and O/Q = {o} as in weight")
+    geometry(op, image, weight.shape[3:], "weight", stride, padding, dilation)
+
+
+def geometry(
+    op: str,
+    image: Sequence[int],
+    window: Sequence[int],
+    source: str,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> None:
+    """ValueError unless a window, height and width of the argument `source`, fits the image in at least one place."""
     for name, pair, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
         if len(pair) != 2 or min(pair) < least:
             raise ValueError(f"{op}: {name} must be two ints of at least {least}, got {list(pair)}")
-    if min(convolved(image, weight.shape[3:], stride, padding, dilation)) < 1:
-        window = " x ".join(str(d * (k - 1) + 1) for k, d in zip(weight.shape[3:], dilation, strict=True))
+    if min(convolved(image, window, stride, padding, dilation)) < 1:
+        least_size = " x ".join(str(d * (k - 1) + 1) for k, d in zip(window, dilation, strict=True))
         got = " x ".join(str(size + 2 * p) for size, p in zip(image, padding, strict=True))
-        raise ValueError(
-            f"{op}: x must be at least {window} pixels with its padding, as weight and dilation, got {got}"
-        )
+        must = f"at least {least_size} pixels with its padding, as {source} and dilation"
+        raise ValueError(f"{op}: x must be {must}, got {got}")
 
 
 def convolved(

@@ -1,0 +1,202 @@
+"""tucker_conv2d: a convolution whose kernel is in Tucker form, through its rank channels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from . import checks
+from .activations import wide
+from .branch_conv2d import Pair, layout_of
+
+PASS = 24  # multiply-adds that take as long as writing a rank channel's value and reading it again
+
+
+def check(
+    x: Tensor,
+    core: Tensor,
+    u_out: Tensor,
+    u_in: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    u_h: Tensor | None = None,
+    u_w: Tensor | None = None,
+    groups: int = 1,
+) -> None:
+    op = "tucker_conv2d"
+    if x.dim() != 4:
+        raise checks.wrong_shape(op, "x", x, "(N, C, H, W)")
+    if core.dim() != 4 or 0 in core.shape:
+        raise checks.wrong_shape(op, "core", core, "(r_out, r_in, r_h, r_w), each at least 1")
+    if u_in.dim() != 2 or u_in.shape[0] != x.shape[1] or u_in.shape[1] != core.shape[1]:
+        must = f"(C, r_in) with C = {x.shape[1]} as in x and r_in = {core.shape[1]} as in core"
+        raise checks.wrong_shape(op, "u_in", u_in, must)
+    if u_out.dim() != 2 or 0 in u_out.shape:
+        raise checks.wrong_shape(op, "u_out", u_out, "(O, r_out), each at least 1")
+    if groups < 1 or x.shape[1] % groups or u_out.shape[0] % groups:
+        must = f"a divisor of C = {x.shape[1]} and O = {u_out.shape[0]}"
+        raise ValueError(f"{op}: groups must be {must}, got {groups}")
+    if core.shape[0] not in (u_out.shape[1], u_out.shape[1] * groups):
+        must = f"(r_out, r_in, r_h, r_w) with r_out = {u_out.shape[1]} as in u_out, or groups = {groups} times that"
+        raise checks.wrong_shape(op, "core", core, must)
+    window = []
+    for name, u, rank in (("u_h", u_h, core.shape[2]), ("u_w", u_w, core.shape[3])):
+        letter = name[-1]
+        if u is not None and (u.dim() != 2 or u.shape[1] != rank or not u.shape[0]):
+            must = f"(k{letter}, r_{letter}) with r_{letter} = {rank} as in core"
+            raise checks.wrong_shape(op, name, u, must)
+        window.append(rank if u is None else u.shape[0])
+    if bias is not None and (bias.dim() != 1 or bias.shape[0] != u_out.shape[0]):
+        raise checks.wrong_shape(op, "bias", bias, f"(O,) with O = {u_out.shape[0]} as in u_out")
+    checks.geometry(op, x.shape[2:], window, "core", stride, padding, dilation)
+    checks.real(op, x=x, core=core, u_out=u_out, u_in=u_in, bias=bias, u_h=u_h, u_w=u_w)
+
+
+def empty(
+    x: Tensor,
+    core: Tensor,
+    u_out: Tensor,
+    u_in: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    u_h: Tensor | None = None,
+    u_w: Tensor | None = None,
+    groups: int = 1,
+) -> Tensor:
+    check(x, core, u_out, u_in, bias, stride, padding, dilation, u_h, u_w, groups)
+    window = [core.shape[2] if u_h is None else u_h.shape[0], core.shape[3] if u_w is None else u_w.shape[0]]
+    sizes = checks.convolved(x.shape[2:], window, stride, padding, dilation)
+    shape = (x.shape[0], u_out.shape[0], *sizes)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+
+
+def reference(
+    x: Tensor,
+    core: Tensor,
+    u_out: Tensor,
+    u_in: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    u_h: Tensor | None = None,
+    u_w: Tensor | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """y = W * x + bias with W = core x_1 u_out x_2 u_in x_3 u_h x_4 u_w: eq. (7)-(9), and eq. (2) of the TDLRT paper.
+
+    W[o, c] = sum_{a, b} u_out[o, a] u_in[c, b] core[a, b] is never made unless that is less work: a 1 x 1 convolution
+    to r_in channels, the core, a 1 x 1 convolution to O; a factor may be multiplied into the core first. * is the
+    cross-correlation. With groups the rows of u_in and u_out belong to the groups in order, as the channels do.
+
+    Args:
+        x: (N, C, H, W), real floating point, contiguous or channels_last.
+        core: (r_out, r_in, kh, kw), or (groups r_out, r_in, kh, kw), one for each group instead of one for all; with
+            u_h or u_w its last sizes are r_h or r_w.
+        u_out: (O, r_out). u_in: (C, r_in). bias: (O,) or None.
+        stride, padding (with zeros), dilation: of rows and columns, in pixels.
+        u_h: (kh, r_h) or None. u_w: (kw, r_w) or None. groups: of channels.
+
+    Returns: (N, O, H', W') in x's memory format, dtype of x (half computes in float32).
+    Raises: ValueError for shapes and sizes, TypeError for dtypes and devices.
+    Accuracy: |error| as of three convolutions after each other, or of one with a kernel computed in the same precision,
+        `tests/test_backends.py`.
+    Gradient: to every tensor, any order. Deterministic: as the convolution of torch.
+    Source: Elhoushi et al., Accelerating Training using Tensor Decomposition, eq. (7)-(9); Rank-adaptive spectral
+    pruning of convolutional layers during training, eq. (2).
+    """
+    layout = layout_of(x)
+    v, inner, outer = wide(x).contiguous(memory_format=layout), wide(u_in), wide(u_out)
+    b = None if bias is None else wide(bias)
+    weight = whole_core(wide(core), u_out.shape[1], u_h, u_w, groups)
+    fold_in, fold_out = plan(x, weight, u_out, stride, padding, dilation, groups)
+    if fold_in:
+        weight = fold_into(weight, inner, groups)
+    else:
+        v = to_ranks(v, inner, groups)
+    if fold_out:
+        weight = fold_out_of(weight, outer, groups)
+    y = functional.conv2d(
+        v, weight, b if fold_out else None, list(stride), list(padding), list(dilation), groups
+    )  # fmt: skip
+    if not fold_out:
+        y = from_ranks(y, outer, b, groups, layout)
+    return y.to(x.dtype).contiguous(memory_format=layout)
+
+
+def whole_core(core: Tensor, r_out: int, u_h: Tensor | None, u_w: Tensor | None, groups: int) -> Tensor:
+    """(groups r_out, r_in, kh, kw): the weight of the middle stage, spatial factors multiplied in."""
+    if u_w is not None:
+        core = core @ wide(u_w).mT
+    if u_h is not None:
+        core = wide(u_h) @ core
+    return core.repeat(groups, 1, 1, 1) if core.shape[0] < groups * r_out else core
+
+
+def plan(
+    x: Tensor, weight: Tensor, u_out: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> tuple[bool, bool]:
+    """Whether u_in, and whether u_out, is multiplied into the core: the least work for a batch, in multiply-adds."""
+    n, before = max(x.shape[0], 1), x.shape[2] * x.shape[3]
+    after = math.prod(checks.convolved(x.shape[2:], weight.shape[2:], stride, padding, dilation))
+    r_out, r_in, window = u_out.shape[1], weight.shape[1], weight.shape[2] * weight.shape[3]
+    c, o = x.shape[1] // groups, u_out.shape[0] // groups  # of one group
+    planes = layout_of(x) is torch.contiguous_format
+
+    def work(fold_in: bool, fold_out: bool) -> float:
+        inputs, outputs = c if fold_in else r_in, o if fold_out else r_out
+        total = inputs * outputs * window * after
+        total += c * r_in * r_out * window / n if fold_in else (c + PASS) * r_in * before
+        total += o * r_out * inputs * window / n if fold_out else (o + PASS) * r_out * after
+        if planes and fold_out and not fold_in:  # the rank channels are channels_last, and so is y
+            total += 2 * PASS * o * after
+        return total
+
+    return min(((False, False), (True, False), (False, True), (True, True)), key=lambda way: work(*way))
+
+
+def fold_into(core: Tensor, u_in: Tensor, groups: int) -> Tensor:
+    """core x_2 u_in of each group: (groups r_out, r_in, kh, kw) -> (groups r_out, C / groups, kh, kw)."""
+    rows = core.view(groups, -1, core.shape[1], core.shape[2] * core.shape[3])
+    folded = u_in.view(groups, 1, -1, u_in.shape[1]) @ rows
+    return folded.reshape(core.shape[0], -1, *core.shape[2:])
+
+
+def fold_out_of(core: Tensor, u_out: Tensor, groups: int) -> Tensor:
+    """core x_1 u_out of each group: (groups r_out, i, kh, kw) -> (O, i, kh, kw)."""
+    folded = u_out.view(groups, -1, u_out.shape[1]) @ core.reshape(groups, u_out.shape[1], -1)
+    return folded.view(u_out.shape[0], *core.shape[1:])
+
+
+def to_ranks(x: Tensor, u_in: Tensor, groups: int = 1) -> Tensor:
+    """x (N, C, H, W) in its rank channels, (N, groups r_in, H, W) in channels_last.
+
+    One product an image reads NCHW and writes channels_last, at the cost of neither layout's conversion. oneDNN's
+    1 x 1 convolution falls off a cliff at one channel, so the product takes that too.
+    """
+    n, _, h, w = x.shape
+    rank = u_in.shape[1]
+    if groups == 1 and (rank == 1 or layout_of(x) is torch.contiguous_format):
+        rows = torch.bmm(x.flatten(2).mT, u_in.expand(n, *u_in.shape))
+        return rows.view(n, h, w, rank).permute(0, 3, 1, 2)
+    weight = u_in.view(groups, -1, rank).mT.reshape(groups * rank, -1, 1, 1)
+    return functional.conv2d(x, weight, groups=groups).contiguous(memory_format=torch.channels_last)
+
+
+def from_ranks(h: Tensor, u_out: Tensor, bias: Tensor | None, groups: int, layout: torch.memory_format) -> Tensor:
+    """y (N, O, H', W') in `layout` from its rank channels h (N, groups r_out, H', W')."""
+    n, _, height, width = h.shape
+    if groups == 1 and layout is torch.contiguous_format:
+        planes, factor = h.flatten(2), u_out.expand(n, *u_out.shape)
+        y = torch.bmm(factor, planes) if bias is None else torch.baddbmm(bias.view(1, -1, 1), factor, planes)
+        return y.view(n, u_out.shape[0], height, width)
+    if groups == 1 and u_out.shape[1] == 1:
+        return functional.linear(h.permute(0, 2, 3, 1), u_out, bias).permute(0, 3, 1, 2)
+    return functional.conv2d(h, u_out.view(*u_out.shape, 1, 1), bias, groups=groups)
