@@ -133,7 +133,9 @@ def test_every_message_of_the_algebra_has_a_row() -> None:
 
 
 def test_every_message_of_the_convolutions_has_a_row() -> None:
-    messages = _messages([_ROOT / name for name in ("nn/conv.py", "nn/images.py", "compress/spectral.py")])
+    messages = _messages(
+        [_ROOT / name for name in ("nn/geometry.py", "nn/conv.py", "nn/images.py", "compress/spectral.py")]
+    )
     assert len(messages) > 20, "the search for messages finds too little"
     assert not _missing(messages, [text for _, _, text in WRONG_LAYERS])
 

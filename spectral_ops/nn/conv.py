@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..ops.spectral_conv2d import folded
 from ..transforms import Transform
 from . import arguments, structured
+from .geometry import Size, Windowed
 
-Size = int | tuple[int, int]
 
-
-class _Convolution(nn.Module):
+class _Convolution(Windowed):
     """One convolution a branch: its geometry, weight and bias. in and out: channels of one branch."""
 
     def __init__(
@@ -31,16 +29,8 @@ class _Convolution(nn.Module):
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        self.kernel_size = arguments.pair(name, "kernel_size", kernel_size)
-        self.stride = arguments.pair(name, "stride", stride)
-        self.dilation = arguments.pair(name, "dilation", dilation)
-        self.padding, self._pads = self._resolve(name, padding)
-        if padding_mode != "zeros":
-            raise ValueError(f"{name}: padding_mode must be 'zeros', got {padding_mode!r}")
-        self.padding_mode = padding_mode
-        self.activation = arguments.activation(name, activation)
+        super().__init__(kernel_size, stride, padding, dilation, padding_mode)
+        self.activation = arguments.activation(type(self).__name__, activation)
         shape = (branches, out_channels, in_channels, *self.kernel_size)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         vector = torch.empty(branches, out_channels, device=device, dtype=dtype)
@@ -53,34 +43,8 @@ class _Convolution(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def _resolve(self, name: str, padding: Size | str) -> tuple[tuple[int, int] | str, tuple[int, int, int, int]]:
-        """`padding` as it was given, and the pixels at left, right, top and bottom that it means."""
-        if not isinstance(padding, str):
-            rows, columns = arguments.pair(name, "padding", padding, least=0)
-            return (rows, columns), (columns, columns, rows, rows)
-        if padding == "valid":
-            return padding, (0, 0, 0, 0)
-        if padding != "same":
-            raise ValueError(f"{name}: padding must be ints, 'valid' or 'same', got {padding!r}")
-        if self.stride != (1, 1):
-            raise ValueError(f"{name}: stride must be 1 with padding 'same', got {self.stride}")
-        rows, columns = (d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True))
-        return padding, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-
-    def _padded(self, x: Tensor) -> tuple[Tensor, list[list[int]]]:
-        """x with what the op cannot pad (one pixel more on one side), and stride, padding, dilation for the op."""
-        left, right, top, bottom = self._pads
-        if (left, top) != (right, bottom):
-            x = functional.pad(x, (0, right - left, 0, bottom - top))
-        return x, [list(self.stride), [top, left], list(self.dilation)]
-
-    def _geometry_repr(self) -> str:
-        text = f"kernel_size={self.kernel_size}, stride={self.stride}"
-        if self._pads != (0, 0, 0, 0):
-            text += f", padding={self.padding!r}"
-        if self.dilation != (1, 1):
-            text += f", dilation={self.dilation}"
-        return text + f", bias={self.bias is not None}, activation={self.activation!r}"
+    def _layer_repr(self) -> str:
+        return f"{self._geometry_repr()}, bias={self.bias is not None}, activation={self.activation!r}"
 
 
 class SpectralConv2d(_Convolution):
@@ -232,7 +196,7 @@ class SpectralConv2d(_Convolution):
             return float((found.double() - wanted).norm() / (wanted.norm() or 1))
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, branches={self.branches}, {self._geometry_repr()}"
+        return f"{self.in_channels}, {self.out_channels}, branches={self.branches}, {self._layer_repr()}"
 
 
 class BranchConv2d(_Convolution):
@@ -282,4 +246,4 @@ class BranchConv2d(_Convolution):
         return torch.ops.spectral.branch_conv2d(x, self.weight, self.bias, self.activation, *geometry)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, branches={self.branches}, {self._geometry_repr()}"
+        return f"{self.in_channels}, {self.out_channels}, branches={self.branches}, {self._layer_repr()}"
