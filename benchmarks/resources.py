@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from spectral_ops.op import rule_of
+from spectral_ops.table import TABLE as op_table
 from spectral_ops.triton_backend import kernels
 from spectral_ops.triton_kernels import tiles
 from spectral_ops.triton_kernels.launch import Launch
@@ -66,6 +67,8 @@ def cases() -> Iterator[Case]:
         for name in row.dtypes:
             dtype = torch.bfloat16 if name == "half" else getattr(torch, name)
             for op, make in CASES[row.kernel]:
+                if dtype.is_complex and not op_table[op].complex_together:
+                    continue
                 for arch in row.archs:
                     args = make(min(row.widest, 256), dtype)
                     for launch in plan(op, args, arch):

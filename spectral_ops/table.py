@@ -50,20 +50,22 @@ class Row:
 
 _GPU = ("cpp", "triton", "reference")  # on a GPU Triton may come first, see `triton_backend.preferred`
 _ROWS = (
-    Row("dct", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
-    Row("dct_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
-    Row("dst", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
-    Row("dst_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, autocast="float32"),
+    Row("dct", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, _GPU, autocast="float32"),
+    Row("dct_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, _GPU, autocast="float32"),
+    Row("dst", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, _GPU, autocast="float32"),
+    Row("dst_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, _GPU, autocast="float32"),
     Row(
         "hadamard",
         "(Tensor x, int dim=-1, bool normalized=True) -> Tensor",
         "(Tensor x, int dim, bool normalized, Tensor(a!) out) -> ()",
+        _GPU,
         autocast="float32",
     ),
     Row(
         "mode_product",
         "(Tensor x, Tensor matrix, int dim) -> Tensor",
         _NATIVE_TRIGONOMETRIC,
+        _GPU,
         autocast="float32",
     ),
     Row(
@@ -86,6 +88,7 @@ _ROWS = (
         "branch_linear",
         "(Tensor x, Tensor weight, Tensor? bias=None, str activation='none') -> Tensor",
         "(Tensor x, Tensor weight, Tensor? bias, int activation, float offset, Tensor(a!) out) -> ()",
+        _GPU,
         complex_together=("x", "weight", "bias"),
     ),
     Row(

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from spectral_ops.ops.activations import offset
+
 from .tiles import Tile
 
 
@@ -50,3 +52,8 @@ def padded(n: int, least: int = 16) -> int:
 def blocks(n: int, size: int) -> int:
     """How many blocks of `size` hold n."""
     return -(-n // size)
+
+
+def named(activation: str) -> tuple[str, float]:
+    """An activation as the kernels take it: its name, and b of a modrelu."""
+    return activation.partition(":")[0], offset(activation)

@@ -41,6 +41,10 @@ class Tile(NamedTuple):
         width = "any" if self.widest == ANY else self.widest
         return f"{self.kernel} {'+'.join(self.dtypes)} to {width}"
 
+    def constants(self) -> dict[str, int]:
+        """What the kernel calls its blocks."""
+        return {f"BLOCK_{name}": size for name, size in self.blocks.items()}
+
 
 class Crossover(NamedTuple):
     """From how many values in an op's largest tensor on Triton comes before CUDA C++, and what that rests on."""
@@ -58,6 +62,11 @@ ROWS: tuple[Tile, ...] = (
     Tile("tubes", _REAL, 64, {"R": 64, "P": 64, "Q": 32}, 8, 1, WGMMA, "64 of Q at a time spill in tf32x3 on sm_80"),
     Tile("tubes", _REAL, ANY, {"R": 64, "P": 128, "Q": 32}, 8, 2, WGMMA, "128 of P a pass over x, Q in a pipeline"),
     Tile("tubes", ("complex64",), ANY, {"R": 64, "P": 32, "Q": 16}, 8, 1, WGMMA, "32 of Q at a time spill on sm_80"),
+    # branch_linear: a small product per branch; samples in the rows of the block
+    Tile("branch_linear", _REAL, 32, {"N": 128, "O": 32, "I": 32}, 4, 1, WGMMA, "all features at once, no loop"),
+    Tile("branch_linear", _REAL, 64, {"N": 64, "O": 64, "I": 32}, 8, 2, WGMMA, "64 features twice 32 deep: no spills"),
+    Tile("branch_linear", _REAL, 256, {"N": 64, "O": 128, "I": 32}, 8, 3, WGMMA, "128 outputs a pass over x"),
+    Tile("branch_linear", ("complex64",), 256, {"N": 64, "O": 32, "I": 16}, 8, 1, WGMMA, "as tubes of complex64"),
 )
 
 CROSSOVERS: dict[str, Crossover] = {}

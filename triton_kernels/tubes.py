@@ -7,12 +7,15 @@ to_branches reads rows and writes columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from spectral_ops.ops import trigonometric
 
 from . import tiles
 from .launch import Launch, blocks, planar, precision
@@ -81,10 +84,41 @@ def plan(
     both_rows = x_rows and y_rows
     split = not both_rows and outer > 1 and inner < block
     count = blocks(outer * inner, block) if both_rows or split else outer * blocks(inner, block)
-    constants: dict[str, Any] = {f"BLOCK_{name}": size for name, size in tile.blocks.items()}
-    constants |= {"P": p, "Q": q, "X_ROWS": x_rows, "Y_ROWS": y_rows, "SPLIT": split, "PRECISION": precision()}
+    constants: dict[str, Any] = {
+        **tile.constants(),
+        "P": p,
+        "Q": q,
+        "X_ROWS": x_rows,
+        "Y_ROWS": y_rows,
+        "SPLIT": split,
+        "PRECISION": precision(),
+    }
     constants |= {"X_COMPLEX": x.is_complex(), "COMPLEX": matrix.is_complex(), "Y_COMPLEX": out.is_complex()}
     arguments = {
         "x_ptr": planar(x), "matrix_ptr": planar(matrix), "y_ptr": planar(out), "tubes": outer * inner, "inner": inner
     }  # fmt: skip
     return [Launch(tubes_kernel, count * blocks(p, tile.blocks["P"]), arguments, constants, tile)]
+
+
+LONGEST = 256  # beyond, a matrix does n / log(n) times the operations of a fast transform
+
+
+def too_long(x: Tensor, dim: int) -> str | None:
+    """The reason against a matrix for the tubes of x along dim."""
+    n = x.shape[dim]
+    return None if n <= LONGEST else f"n = {n} is past {LONGEST}, where a product with the matrix is the slower form"
+
+
+def along(x: Tensor, matrix: Tensor, dim: int, out: Tensor, arch: int) -> list[Launch]:
+    """The matrix along one dimension of x."""
+    at = dim % x.dim()
+    outer, inner = math.prod(x.shape[:at]), math.prod(x.shape[at + 1 :])
+    return plan(x, matrix, out, outer, inner, (inner == 1, inner == 1), arch)
+
+
+def trigonometric_plan(args: Sequence[Any], out: Tensor, arch: int, adjoint: bool, sine: bool) -> list[Launch]:
+    """dct, dst and their adjoints: the table in float32 also for half, or its rounding would be the largest error."""
+    x, type, dim, norm, inverse, orthogonalize = args
+    n = x.shape[dim]
+    f = trigonometric.factors(n, type, norm, inverse, orthogonalize, adjoint, sine)
+    return along(x, trigonometric.matrix(n, f, x.dtype, x.device), dim, out, arch)

@@ -90,7 +90,9 @@ def cosines(t: np.ndarray, quarter: int) -> np.ndarray:
 
 def matrix(n: int, f: Factors, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The (n, n) matrix M of y = M x, computed in float64 with exact integer angles."""
-    return (_matrix if outside_modes() else _matrix.__wrapped__)(n, f, dtype).to(device)
+    if not outside_modes():
+        return _matrix.__wrapped__(n, f, dtype).to(device)
+    return _matrix(n, f, dtype) if device.type == "cpu" else _elsewhere(n, f, dtype, device)
 
 
 @functools.lru_cache(maxsize=256)
@@ -108,6 +110,13 @@ def _matrix(n: int, f: Factors, dtype: torch.dtype) -> Tensor:
     m[head] *= f.head_out
     with untransformed():  # the cache outlives any transform that the caller is in
         return torch.from_numpy((m * f.scale).astype(np.float64 if dtype == torch.float64 else np.float32))
+
+
+@functools.lru_cache(maxsize=256)
+def _elsewhere(n: int, f: Factors, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """On a GPU: copied once, or every call would wait for the copy, and no graph could capture it."""
+    with untransformed():
+        return _matrix(n, f, dtype).to(device)
 
 
 def check(op: str, x: Tensor, type: int, dim: int, norm: str, sine: bool) -> None:
