@@ -116,10 +116,10 @@ def tube_last(matrix: Tensor, rows: int, columns: int) -> Tensor:
 
 @pytest.mark.parametrize("q", [1, 4, 5])
 def test_under_the_dft_the_matrix_is_block_circulant(q: int) -> None:
-    """With blocks that are the DFT of a real tensor; a layer cannot hold complex ones, the matrix can be told."""
+    """With blocks that are the DFT of a real tensor."""
     A, transform = torch.randn(O, I, q, dtype=F64), dft(q)
     slices = torch.fft.fft(A).permute(2, 0, 1)
-    dense = structured.matrix_of(slices, transform.matrix, transform.inverse)
+    dense = structured.matrix_of(slices, transform)
     close(dense.imag, torch.zeros_like(dense.real))
     close(dense.real, tube_last(bcirc(A), O, I))
 
@@ -167,8 +167,7 @@ def test_the_projection_is_least_squares(name: str) -> None:
     transform = found.transform
     parameters = O * I * Q
     basis = torch.eye(parameters, dtype=F64).view(parameters, Q, O, I)
-    matrix, inverse = transform.matrix.detach(), transform.inverse.detach()
-    columns = torch.stack([structured.matrix_of(b, matrix, inverse).flatten() for b in basis], 1)
+    columns = torch.stack([structured.matrix_of(b, transform).detach().flatten() for b in basis], 1)
     best = torch.linalg.lstsq(columns, dense.weight.detach().flatten()).solution
     close(found.weight.detach().flatten(), best, 1e-9)
     residual = (found.to_dense().weight - dense.weight).detach().flatten()

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from tubes import complex_matrix, dft
+from tubes import dft
 
 from spectral_ops import algebra
 from spectral_ops.nn import SpectralLinear
@@ -126,10 +126,6 @@ WRONG_ALGEBRA: list[tuple[Callable[[], Any], type[Exception], str]] = [
         f"{_FROM}: transform must have length 6 as branches, got 5",
     ),
     (
-        lambda: SpectralLinear.from_dense(_LINEAR, 6, complex_matrix()), TypeError,
-        f"{_FROM}: transform must be real, got Table(6)",
-    ),
-    (
         lambda: SpectralLinear.from_dense(_LINEAR, 6, rank=3), ValueError,
         f"{_FROM}: rank must be at most min(I, O) = 2, got 3",
     ),
@@ -137,10 +133,6 @@ WRONG_ALGEBRA: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: SpectralLinear(2, 3, 6, activation="relu").to_dense(), ValueError,
         f"{_TO}: activation must be none, for the layer to be a matrix, got 'relu'",
-    ),
-    (
-        lambda: SpectralLinear(2, 3, 6, dft()).to_dense(), TypeError,
-        f"{_TO}: transform must be real, got Table(6)",
     ),
     (
         lambda: SpectralLinear(2, 3, 6).relative_error(nn.Linear(18, 12)), ValueError,

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from wrong_samples import NAMES
+from wrong_samples import COMPLEX_NAMES, NAMES
 
 from spectral_ops.compress import FlatSpectralLinear, to_spectral
 from spectral_ops.nn import BranchConv2d, FromBranches2d, SpectralConv2d, SpectralLinear, SpectralPool, ToBranches2d
 from spectral_ops.transforms import DCT, DFT
 
-_REAL = "transform must be real (complex convolutions are not built yet), got DFT(4, real=False, norm='ortho')"
 Rows = list[tuple[Callable[[], Any], type[Exception], str]]
 
 
@@ -38,14 +37,26 @@ def _layers() -> Rows:
         (_conv(groups=2), ValueError, "groups must be 1, got 2"),
         (_conv(activation="elu"), ValueError, f"activation must be one of {NAMES}, got 'elu'"),
         (_conv(transform=DCT(3)), ValueError, "transform must have length 4 as branches, got 3"),
-        (_conv(transform=DFT(4)), TypeError, _REAL),
+        (_conv(transform=DFT(4), activation="relu"), ValueError,
+         f"activation must be, for complex numbers, one of {COMPLEX_NAMES}, got 'relu'"),
+        (_conv(complex_weights=1), TypeError, "complex_weights must be a bool or None, got 1"),
+        (_conv(transform=DFT(4), dtype=torch.bfloat16), TypeError,
+         "dtype must be float32 or float64 where branches are complex, got torch.bfloat16"),
+        (_conv(rank=0), ValueError, "rank must be at least 1, got 0"),
         (_conv(branches=0), ValueError, "branches must be at least 1, got 0"),
-    ]
+    ]  # fmt: skip
     rows = [(call, error, f"SpectralConv2d: {text}") for call, error, text in rows]
     more: Rows = [
         (lambda: BranchConv2d(0, 1, 3, branches=2), ValueError, "in_channels must be at least 1, got 0"),
         (lambda: BranchConv2d(1, 1, 3, branches=True), TypeError, "branches must be an int, got True"),
-    ]
+        (lambda: BranchConv2d(1, 1, 3, branches=2, complex_weights=True), ValueError,
+         "is_complex must be True with complex_weights, got False"),
+        (lambda: BranchConv2d(1, 1, 3, branches=2, is_complex=None), TypeError, "is_complex must be a bool, got None"),
+        (lambda: BranchConv2d(1, 1, 3, branches=2, complex_weights=1), TypeError,
+         "complex_weights must be a bool, got 1"),
+        (lambda: BranchConv2d(1, 1, 3, branches=2, is_complex=True, dtype=torch.float16), TypeError,
+         "dtype must be float32 or float64 where branches are complex, got torch.float16"),
+    ]  # fmt: skip
     return rows + [(call, error, f"BranchConv2d: {text}") for call, error, text in more]
 
 
@@ -62,6 +73,7 @@ def _dense() -> Rows:
         (lambda: source(nn.Conv2d(8, 4, 3, groups=4), 4), ValueError, f"{start}: conv must have groups 1, got 4"),
         (lambda: source(nn.Conv2d(8, 4, 3, padding_mode="circular"), 4), ValueError,
          f"{start}: conv must have padding_mode 'zeros', got 'circular'"),
+        (lambda: source(conv, 4, rank=2), ValueError, f"{start}: rank must be at most min(O/Q, C/Q kh kw) = 1, got 2"),
         (lambda: source(conv, 4, DCT(3)), ValueError, f"{start}: transform must have length 4 as branches, got 3"),
         (bent.to_dense, ValueError, f"SpectralConv2d.to_dense: {none}"),
         (lambda: layer.relative_error(nn.Conv2d(8, 4, 5)), ValueError,
@@ -83,9 +95,7 @@ def _images() -> Rows:
          "ToBranches2d: grid must divide the 4 x 4 pixels of x, got (2, 3)"),
         (lambda: FromBranches2d(4)(image), ValueError,
          "FromBranches2d: x must be (N, Q', F, H, W) with Q' = 4, got (2, 6, 4, 4)"),
-        (lambda: ToBranches2d(4, DFT(4)), TypeError, f"ToBranches2d: {_REAL}"),
-        (lambda: SpectralPool(2, branches=4, transform=DFT(4)), TypeError,
-         f"SpectralPool: {_REAL}"),
+        (lambda: ToBranches2d(4, DCT(3)), ValueError, "ToBranches2d: transform must have length 4 as branches, got 3"),
         (lambda: SpectralPool(2, mode="mean"), ValueError, "SpectralPool: mode must be max or avg, got 'mean'"),
         (lambda: SpectralPool(2, transform=DCT(4)), ValueError,
          "SpectralPool: branches must be given with a transform, got None"),
@@ -106,6 +116,9 @@ def _conversions() -> Rows:
     return [
         (lambda: to_spectral(8), TypeError, "to_spectral: model must be a torch.nn.Module, got int"),
         (lambda: to_spectral(odd, DCT(3)), ValueError, "to_spectral: transform must have length 4 as branches, got 3"),
+        (lambda: to_spectral(odd, DFT(4)), ValueError,
+         "to_spectral: transform must be real or half a spectrum, for results to be real, "
+         "got DFT(4, real=False, norm='ortho')"),
         (lambda: to_spectral(odd, branches=0), ValueError, "to_spectral: branches must be at least 1, got 0"),
         (lambda: to_spectral(odd, rank=0), ValueError, "to_spectral: rank must be at least 1, got 0"),
         (lambda: to_spectral(odd, select=["1"]), ValueError,

@@ -114,8 +114,9 @@ def to_spectral(
 
     Args:
         model: left as it is; device, dtype, training mode and `requires_grad` of its layers are kept.
-        transform: real, of length `branches`, shared by all layers; default DCT(branches).
-        branches: Q. rank: the tubal rank of the Linear layers, or None; a convolution has none.
+        transform: of length `branches`, shared by all layers: real, or half a spectrum, DFT(branches, real=True), whose
+            layers have real results too; default DCT(branches).
+        branches: Q. rank: of each branch's matrix, see `SpectralLinear` (the tubal rank) and `SpectralConv2d`, or None.
         select: None: all Linear and Conv2d but the first Conv2d, and what cannot be converted is kept and listed with
             the reason. Names, or a function of a layer's name and module: exactly these, and what cannot be
             converted raises.
@@ -123,13 +124,17 @@ def to_spectral(
     Returns: (model, summary). Without `select`, layers of a type derived from Linear or Conv2d stay: what owns them may
         read their weight.
     Raises: ValueError, naming the layer, where a selected layer does not divide into the branches, has groups, shares
-        its weight, or has a rank that is too large; for a name in `select` that the model has not, and for a transform
-        of another length. TypeError for a selected module that is neither Linear nor Conv2d, and for wrong types.
+        its weight, or for which the rank is too large; for a name in `select` that the model has not, and for a
+        transform of another length or with complex results. TypeError for a selected module that is neither Linear nor
+        Conv2d, and for wrong types.
     """
     op = "to_spectral"
     if not isinstance(model, nn.Module):
         raise TypeError(f"{op}: model must be a torch.nn.Module, got {type(model).__name__}")
-    arguments.real_transform(op, transform, arguments.size(op, "branches", branches))
+    arguments.transform(op, transform, arguments.size(op, "branches", branches))
+    if transform is not None and not (transform.is_real or transform.is_half):
+        must = "transform must be real or half a spectrum, for results to be real"
+        raise ValueError(f"{op}: {must}, got {transform!r}")
     if rank is not None:
         arguments.size(op, "rank", rank)
     model = copy.deepcopy(model)
@@ -188,7 +193,7 @@ def _converted(module: nn.Module, transform: Transform | None, branches: int, ra
     """The spectral layer nearest to a Linear or Conv2d."""
     new: nn.Module
     if isinstance(module, nn.Conv2d):
-        new = SpectralConv2d.from_dense(module, branches, transform)
+        new = SpectralConv2d.from_dense(module, branches, transform, rank)
     else:
         assert isinstance(module, nn.Linear)
         new = FlatSpectralLinear(SpectralLinear.from_dense(module, branches, transform, rank))

@@ -73,6 +73,19 @@ def complex_weights(layer: str, value: bool | None, transform: Transform, dtype:
     return chosen
 
 
+def complex_branches(layer: str, is_complex: bool, complex_weights: bool | None, dtype: torch.dtype | None) -> bool:
+    """Whether the weights of branches that are given are complex; None: where the branches are."""
+    for name, value in (("is_complex", is_complex), ("complex_weights", complex_weights)):
+        if not isinstance(value, bool) and (value is not None or name == "is_complex"):
+            raise TypeError(f"{layer}: {name} must be a bool, got {value!r}")
+    if complex_weights and not is_complex:
+        raise ValueError(f"{layer}: is_complex must be True with complex_weights, got False")
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if is_complex and dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{layer}: dtype must be float32 or float64 where branches are complex, got {dtype}")
+    return is_complex if complex_weights is None else complex_weights
+
+
 def as_complex(layer: str, pairs: Tensor) -> Tensor:
     """A parameter, kept as pairs of real numbers (..., 2), as complex numbers (...)."""
     if pairs.dtype not in (torch.float32, torch.float64):
@@ -89,13 +102,6 @@ def transform(layer: str, value: Transform | None, branches: int) -> Transform:
     if value.length != branches:
         raise ValueError(f"{layer}: transform must have length {branches} as branches, got {value.length}")
     return value
-
-
-def real_transform(layer: str, value: Transform | None, branches: int) -> Transform:
-    """`transform`, of a layer that has no complex branches."""
-    if isinstance(value, Transform) and not value.is_real:
-        raise TypeError(f"{layer}: transform must be real (complex convolutions are not built yet), got {value!r}")
-    return transform(layer, value, branches)
 
 
 def _gain(name: str, is_complex: bool) -> float:

@@ -12,10 +12,11 @@ net = nn.Sequential(
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..ops.spectral_conv2d import along_channels
+from ..ops.spectral_conv2d import through_channels
 from ..transforms import Transform
 from . import arguments
 
@@ -27,7 +28,7 @@ class _Passage(nn.Module):
         super().__init__()
         name = type(self).__name__
         self.branches = arguments.size(name, "branches", branches)
-        self.transform = arguments.real_transform(name, transform, branches)
+        self.transform = arguments.transform(name, transform, branches)
         self.grid = None if grid is None else arguments.pair(name, "grid", grid)
         if self.grid is not None and self.grid[0] * self.grid[1] != branches:
             raise ValueError(f"{name}: grid must have branches = {branches} places, got {self.grid}")
@@ -61,7 +62,7 @@ class ToBranches2d(_Passage):
             x = _unshuffled(x, *self.grid)
         elif x.shape[1] % self.branches:
             raise ValueError(f"ToBranches2d: branches must divide the channels of x, {x.shape[1]}, got {self.branches}")
-        return along_channels(x, self.transform.matrix_as(x)).unflatten(1, (self.transform.branches, -1))
+        return through_channels(x, self.transform.matrix_as(x)).unflatten(1, (self.transform.branches, -1))
 
 
 class FromBranches2d(_Passage):
@@ -77,7 +78,7 @@ class FromBranches2d(_Passage):
     def forward(self, x: Tensor) -> Tensor:
         """(N, Q', F, H, W) -> (N, Q F, H, W), or (N, F, r H, c W) with a grid."""
         _check_branches("FromBranches2d", x, self.transform.branches)
-        y = along_channels(x.flatten(1, 2), self.transform.inverse_as(x))
+        y = through_channels(x.flatten(1, 2), self.transform.inverse_as(x), self.transform.is_half)
         return y if self.grid is None else _shuffled(y, *self.grid)
 
 
@@ -86,7 +87,8 @@ class SpectralPool(nn.Module):
 
     Args:
         kernel_size, stride (default: kernel_size), padding: as of torch.nn.MaxPool2d.
-        mode: "max" or "avg" (zeros of the padding counted, as in torch.nn.AvgPool2d).
+        mode: "max" (of complex numbers the one of largest modulus) or "avg" (zeros of the padding counted, as in
+            torch.nn.AvgPool2d).
         branches: None: x is in branches, (N, Q', F, H, W). Q: x is (N, C, H, W) in the original domain, whose Q
             channel groups are transformed before and after. An average is the same in both domains, and is taken
             without. transform: of length Q; default DCT(Q).
@@ -117,7 +119,7 @@ class SpectralPool(nn.Module):
         self.transform = None
         if branches is not None:
             arguments.size("SpectralPool", "branches", branches)
-            self.transform = arguments.real_transform("SpectralPool", transform, branches)
+            self.transform = arguments.transform("SpectralPool", transform, branches)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, Q', F, H, W) -> (N, Q', F, H', W'); with `branches` (N, C, H, W) -> (N, C, H', W')."""
@@ -130,12 +132,17 @@ class SpectralPool(nn.Module):
             raise ValueError(f"SpectralPool: x must be {must}, got {tuple(x.shape)}")
         if self.mode == "avg":
             return self._pool(x)
-        branches = along_channels(x, self.transform.matrix_as(x))
-        return along_channels(self._pool(branches), self.transform.inverse_as(x))
+        branches = through_channels(x, self.transform.matrix_as(x))
+        return through_channels(self._pool(branches), self.transform.inverse_as(x), self.transform.is_half)
 
     def _pool(self, x: Tensor) -> Tensor:
-        pool = functional.max_pool2d if self.mode == "max" else functional.avg_pool2d
-        return pool(x, self.kernel_size, self.stride, self.padding)
+        window = (self.kernel_size, self.stride, self.padding)
+        if not x.is_complex():
+            return (functional.max_pool2d if self.mode == "max" else functional.avg_pool2d)(x, *window)
+        if self.mode == "avg":
+            return torch.complex(functional.avg_pool2d(x.real, *window), functional.avg_pool2d(x.imag, *window))
+        _, places = functional.max_pool2d(x.abs(), *window, return_indices=True)
+        return x.flatten(2).gather(2, places.flatten(2)).view(places.shape)
 
     def extra_repr(self) -> str:
         branches = "" if self.branches is None else f", branches={self.branches}"

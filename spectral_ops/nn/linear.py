@@ -171,17 +171,17 @@ class SpectralLinear(_TubeLinear):
         it is the best in that transform's own norm (`spectral_ops.tnorm`), and another may be nearer.
 
         Args:
-            linear: of IQ -> OQ features. branches: Q. transform: real, of length Q, default DCT(Q); not copied.
+            linear: of IQ -> OQ features, real. branches: Q. transform: of length Q, default DCT(Q); not copied. Under a
+                complex one weights are complex; under half a spectrum, DFT(Q, real=True), results stay real.
             rank: at most min(I, O), or None: full.
 
         Returns: a layer I -> O of `linear`'s dtype and device; its bias (Q, O), the transform of `linear`'s, is exact.
         Raises: ValueError where Q does not divide the sizes, for sizes, the rank, and a transform of another length;
-            TypeError for the wrong type and for a complex transform.
+            TypeError for the wrong type.
         Accuracy: computed in float64, rounded once.
         """
         op = f"{cls.__name__}.from_dense"
         transform = arguments.transform(op, transform, arguments.size(op, "branches", branches))
-        structured.check_real(op, transform)
         i, o = structured.block_sizes(op, linear, branches)
         if rank is not None:
             structured.check_rank(op, arguments.size(op, "rank", rank), min(i, o))
@@ -189,16 +189,16 @@ class SpectralLinear(_TubeLinear):
         layer = cls(i, o, branches, transform, has_bias, "none", rank, device="meta", dtype=dtype)
         with torch.no_grad():
             dense = linear.weight.double()
-            matrix = transform.matrix_as(dense)
-            blocks = structured.blocks_of(dense, matrix, transform.inverse_as(dense))
+            blocks = structured.blocks_of(dense, transform)
             if rank is None:
                 values = {"weight": blocks}
             else:
                 values = dict(zip(("weight_in", "weight_out"), structured.low_rank(blocks, rank), strict=True))
             if has_bias:
-                values["bias"] = matrix @ linear.bias.double().view(o, branches).mT
-        for name, value in values.items():
-            setattr(layer, name, nn.Parameter(value.to(dtype)))
+                matrix = transform.matrix_as(dense)
+                values["bias"] = matrix @ linear.bias.double().view(o, branches).mT.to(matrix.dtype)
+            for name, value in values.items():
+                setattr(layer, name, structured.parameter(value, dtype))
         return layer
 
     def to_dense(self) -> nn.Linear:
@@ -207,24 +207,22 @@ class SpectralLinear(_TubeLinear):
         Its matrix (OQ, IQ) is D[(o, p), (i, q)] = sum_k inverse[p, k] W_k[o, i] matrix[k, q], with feature i Q + q
         being x[:, i, q]; under a transform that diagonalises circulant matrices it is block-circulant.
 
-        Returns: torch.nn.Linear(IQ, OQ) of the parameters' dtype and device, computed in float64 and rounded once.
-        Raises: ValueError with an activation; TypeError for a complex transform.
+        Returns: torch.nn.Linear(IQ, OQ) of the parameters' dtype and device, computed in float64 and rounded once;
+            complex, and for complex x, where the results of this layer are complex.
+        Raises: ValueError with an activation.
         """
-        op = f"{type(self).__name__}.to_dense"
-        structured.check_real(op, self.transform)
-        structured.check_none(op, self.activation)
+        structured.check_none(f"{type(self).__name__}.to_dense", self.activation)
         q, has_bias = self.transform.length, self.bias is not None
         dense = nn.Linear(self.in_features * q, self.out_features * q, has_bias, device="meta")
         with torch.no_grad():
-            if self.rank is None:
-                blocks, dtype = self.weight.double(), self.weight.dtype
-            else:
-                blocks, dtype = self.weight_out.double() @ self.weight_in.double(), self.weight_in.dtype
-            inverse = self.transform.inverse_as(blocks)
-            weight = structured.matrix_of(blocks, self.transform.matrix_as(blocks), inverse)
-            dense.weight = nn.Parameter(weight.to(dtype))
+            named = [("weight",) if self.rank is None else ("weight_out", "weight_in"), ("bias",) * has_bias]
+            weights, biases = [[structured.exact(getattr(self, n), self.complex_weights) for n in ns] for ns in named]
+            blocks = weights[0] if self.rank is None else weights[0] @ weights[1]
+            dtype = next(self.parameters()).dtype
+            dense.weight = structured.rounded(structured.matrix_of(blocks, self.transform), dtype)
             if has_bias:
-                dense.bias = nn.Parameter((inverse @ self.bias.double()).mT.flatten().to(dtype))
+                tubes = structured.tubes_of(biases[0], self.transform)
+                dense.bias = structured.rounded(tubes.mT.flatten(), dtype)
         return dense
 
     def relative_error(self, linear: nn.Linear) -> float:
@@ -236,9 +234,7 @@ class SpectralLinear(_TubeLinear):
         """
         dense = self.to_dense()
         structured.check_sizes(f"{type(self).__name__}.relative_error", linear, dense.in_features, dense.out_features)
-        with torch.no_grad():
-            wanted = linear.weight.double()
-            return float((dense.weight.double() - wanted).norm() / (wanted.norm() or 1))
+        return structured.distance(dense.weight, linear.weight)
 
 
 class TNNLinear(_TubeLinear):

@@ -23,15 +23,20 @@ class SpectralRNN(nn.Module):
         output_size: O, of what the last layer reads out; None: its output are the states themselves.
         transform: a `spectral_ops.transforms.Transform` of length Q; default DCT(Q), orthonormal.
         num_layers: how many are stacked.
-        nonlinearity: none, relu, gelu, silu, tanh or sigmoid. bias: one vector b (torch's two add up to it).
+        nonlinearity: none, relu, gelu, silu, tanh or sigmoid; of complex branches none, crelu, modrelu, modrelu:B,
+            zrelu or cardioid. None: tanh, or modrelu of complex ones. bias: one vector b (torch's two add up to it).
         batch_first: x is (N, T, I, Q), and so is the output.
         dropout: the probability of dropping a value between layers, in training.
         bidirectional: a second network in each layer reads backward; features of both follow each other, D = 2.
         output_activation: of Y, where output_size is given.
+        complex_weights: as of `SpectralLinear`: by default where the transform is. Of complex branches output and h_n
+            are complex too, but under half a spectrum (`transform.is_half`) the real parts of the inverse: there h_n
+            holds all of the states only where weights and biases of the frequencies 0 and Q/2 are real.
 
     Parameters, for layer j and direction "" or "_reverse":
         weight_x_l{j}{direction}: (Q', P, I), above the first layer (Q', P, D P). weight_h_...: (Q', P, P).
         bias_...: (Q', P), zero at first. weight_y{direction}: (Q', O, P), where output_size is given.
+        Complex ones are kept as pairs of real numbers, (..., 2).
         W_x and W_h share the variance of a branch's fan-in, so that the states keep theirs from step to step.
 
     Shapes: x (T, N, I, Q) -> output (T, N, D O, Q), or D P without output_size, and h_n (num_layers D, N, P, Q).
@@ -52,7 +57,7 @@ class SpectralRNN(nn.Module):
         output_size: int | None = None,
         transform: Transform | None = None,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        nonlinearity: str | None = None,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -60,6 +65,7 @@ class SpectralRNN(nn.Module):
         output_activation: str = "none",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        complex_weights: bool | None = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -69,15 +75,19 @@ class SpectralRNN(nn.Module):
         self.output_size = None if output_size is None else arguments.size(name, "output_size", output_size)
         self.transform = arguments.transform(name, transform, branches)
         self.num_layers = arguments.size(name, "num_layers", num_layers)
-        self.nonlinearity = arguments.activation(name, nonlinearity, name="nonlinearity")
-        self.output_activation = arguments.activation(name, output_activation, name="output_activation")
+        self.complex_weights = arguments.complex_weights(name, complex_weights, self.transform, dtype)
+        self.is_complex = self.complex_weights or not self.transform.is_real
+        chosen = nonlinearity or ("modrelu" if self.is_complex else "tanh")
+        self.nonlinearity = arguments.activation(name, chosen, self.is_complex, "nonlinearity")
+        self.output_activation = arguments.activation(name, output_activation, self.is_complex, "output_activation")
         if not 0 <= dropout <= 1:
             raise ValueError(f"{name}: dropout must be in [0, 1], got {dropout}")
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, float(dropout), bidirectional
         self._directions = ("", "_reverse") if bidirectional else ("",)
+        pair = [2] if self.complex_weights else []
 
         def add(parameter: str, *shape: int) -> None:
-            value = torch.empty(self.transform.branches, *shape, device=device, dtype=dtype)
+            value = torch.empty(self.transform.branches, *shape, *pair, device=device, dtype=dtype)
             self.register_parameter(parameter, nn.Parameter(value))
 
         width = input_size
@@ -98,9 +108,9 @@ class SpectralRNN(nn.Module):
             if name.startswith("bias"):
                 nn.init.zeros_(parameter)
             elif name.startswith("weight_y"):
-                arguments.fill(parameter, self.hidden_size, self.output_activation)
+                arguments.fill(parameter, self.hidden_size, self.output_activation, self.complex_weights)
             else:  # half of the variance comes from x, half from the step before
-                arguments.fill(parameter, 2 * parameter.shape[2], self.nonlinearity)
+                arguments.fill(parameter, 2 * parameter.shape[2], self.nonlinearity, self.complex_weights)
 
     def forward(self, x: Tensor | PackedSequence, h0: Tensor | None = None) -> tuple[Tensor | PackedSequence, Tensor]:
         """The output for all steps, and the last states, in tubes.
@@ -135,7 +145,7 @@ class SpectralRNN(nn.Module):
         last = []
         for layer in range(self.num_layers):
             if layer and self.dropout:
-                h = nn.functional.dropout(h, self.dropout, self.training)
+                h = self._dropped(h)
             found = []
             for d, direction in enumerate(self._directions):
                 number = layer * len(self._directions) + d
@@ -150,15 +160,13 @@ class SpectralRNN(nn.Module):
         self, x: Tensor, h0: Tensor, layer: int, direction: str, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """One direction of one layer, in branches: what it gives to the next one, and its last state."""
-        weight_x, weight_h = (
-            getattr(self, f"weight_x_l{layer}{direction}"),
-            getattr(self, f"weight_h_l{layer}{direction}"),
-        )
-        bias = getattr(self, f"bias_l{layer}{direction}") if self.bias else None
+        end = f"l{layer}{direction}"
+        weight_x, weight_h = self._numbers(f"weight_x_{end}"), self._numbers(f"weight_h_{end}")
+        bias = self._numbers(f"bias_{end}") if self.bias else None
         if direction:
             x = _reversed(x, lengths)
         if self.output_size is not None and layer == self.num_layers - 1:
-            weight_y = getattr(self, f"weight_y{direction}")
+            weight_y = self._numbers(f"weight_y{direction}")
             out, state = torch.ops.spectral.branch_rnn(
                 x, weight_x, weight_h, weight_y, bias, h0, self.nonlinearity, self.output_activation, lengths
             )
@@ -168,6 +176,16 @@ class SpectralRNN(nn.Module):
                 x, weight_x, weight_h, nothing, bias, h0, self.nonlinearity, "none", lengths
             )
         return _reversed(out, lengths) if direction else out, state
+
+    def _numbers(self, name: str) -> Tensor:
+        """A parameter as the ops take it."""
+        parameter = getattr(self, name)
+        return arguments.as_complex(type(self).__name__, parameter) if self.complex_weights else parameter
+
+    def _dropped(self, h: Tensor) -> Tensor:
+        if not h.is_complex():
+            return nn.functional.dropout(h, self.dropout, self.training)
+        return h * nn.functional.dropout(torch.ones_like(h.real), self.dropout, self.training)
 
     def _check(self, x: Tensor, h0: Tensor | None, batch_first: bool) -> None:
         name = type(self).__name__
@@ -184,22 +202,28 @@ class SpectralRNN(nn.Module):
         """(T, N, I, Q) -> (T, Q', N, I)."""
         t, n, i, q = x.shape
         branches = torch.ops.spectral.to_branches(x.reshape(t * n, i, q), self.transform.matrix_as(x))
+        if self.is_complex and not branches.is_complex():
+            branches = branches.to(branches.dtype.to_complex())  # the kernels do not mix
         return branches.view(-1, t, n, i).transpose(0, 1)
 
     def _tubes(self, h: Tensor) -> Tensor:
         """(T, Q', N, O) -> (T, N, O, Q)."""
         t, q, n, o = h.shape
         inverse = self.transform.inverse_as(h)
-        return torch.ops.spectral.from_branches(h.transpose(0, 1).reshape(q, t * n, o), inverse).view(t, n, o, -1)
+        x = torch.ops.spectral.from_branches(h.transpose(0, 1).reshape(q, t * n, o), inverse).view(t, n, o, -1)
+        # of one or two branches the op cannot tell half a spectrum from the whole one
+        return x.real.contiguous() if x.is_complex() and self.transform.is_half else x
 
     def operations(self) -> int:
-        """Multiply-adds for one step of one sample in all branches, transforms (as matrices) included."""
+        """Multiply-adds of real numbers for one step of one real sample, transforms (as matrices) included."""
         weights = sum(p.numel() for n, p in self.named_parameters(recurse=False) if n.startswith("weight"))
         width = len(self._directions) * (self.output_size or self.hidden_size)
-        return weights + (self.input_size + width) * self.transform.length * self.transform.branches
+        ahead, back = arguments.transform_costs(self.transform, self.is_complex)
+        tubes = (ahead * self.input_size + back * width) * self.transform.length * self.transform.branches
+        return tubes + weights * (2 if self.is_complex else 1)
 
     def parameter_count(self) -> int:
-        """Trained numbers in all branches, biases included."""
+        """Trained real numbers in all branches, biases included."""
         return sum(p.numel() for p in self.parameters())
 
     def extra_repr(self) -> str:
@@ -211,7 +235,8 @@ class SpectralRNN(nn.Module):
             if getattr(self, name) != usual
         )  # fmt: skip
         sizes = f"{self.input_size}, {self.hidden_size}, branches={self.branches}{output}"
-        return f"{sizes}, nonlinearity={self.nonlinearity!r}{options}"
+        kind = f", complex_weights={self.complex_weights}" if self.is_complex else ""
+        return f"{sizes}, nonlinearity={self.nonlinearity!r}{options}{kind}"
 
 
 def _reversed(x: Tensor, lengths: Tensor | None) -> Tensor:

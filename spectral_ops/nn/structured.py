@@ -9,39 +9,82 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..ops.activations import together
 from ..transforms import Transform
 
 
-def matrix_of(blocks: Tensor, matrix: Tensor, inverse: Tensor) -> Tensor:
-    """D (O Q, I Q) of blocks W (Q', O, I), matrix (Q', Q) and inverse (Q, Q')."""
-    return torch.einsum("pk,koi,kq->opiq", inverse, blocks, matrix).flatten(2).flatten(0, 1)
+def matrix_of(blocks: Tensor, transform: Transform) -> Tensor:
+    """D (O Q, I Q) of blocks W (Q', O, I); of half a spectrum the real part of it."""
+    w, matrix, inverse = together(blocks, transform.matrix_as(blocks), transform.inverse_as(blocks))
+    dense = torch.einsum("pk,koi,kq->opiq", inverse, w, matrix).flatten(2).flatten(0, 1)
+    return dense.real if transform.is_half else dense
 
 
-def blocks_of(dense: Tensor, matrix: Tensor, inverse: Tensor) -> Tensor:
-    """W (Q, O, I) of the matrix nearest to dense (O Q, I Q) in the Frobenius norm.
+def blocks_of(dense: Tensor, transform: Transform) -> Tensor:
+    """W (Q', O, I) of the matrix nearest to a real dense (O Q, I Q) in the Frobenius norm."""
+    q = transform.length
+    return _nearest(dense.view(-1, q, dense.shape[1] // q, q).permute(1, 3, 0, 2), transform)
 
-    The layer's matrices are spanned, for each (o, i), by E_k = inverse[:, k] matrix[k, :]. With the Gram matrix
-    G_kl = <E_k, E_l> and b_k = <E_k, D_oi>, least squares are W = G^-1 b. G is a Hadamard product of two positive
-    definite matrices, so positive definite itself (Schur), and the identity where the rows of the transform are
-    orthogonal, whatever their lengths.
+
+def window_blocks_of(dense: Tensor, transform: Transform) -> Tensor:
+    """w (Q', O/Q, C/Q, kh, kw) of the layer nearest to a convolution's dense (O, C, kh, kw).
+
+    Slices stand slowest there: features q I + i. At each place of the window the least squares of `blocks_of`.
     """
-    q = matrix.shape[1]
-    tubes = dense.unflatten(0, (-1, q)).unflatten(2, (-1, q))
-    b = torch.einsum("pk,opiq,kq->koi", inverse, tubes, matrix)
-    gram = (inverse.mT @ inverse) * (matrix @ matrix.mT)
-    return torch.linalg.solve(gram, b.flatten(1)).view_as(b)
-
-
-def window_blocks_of(dense: Tensor, matrix: Tensor, inverse: Tensor) -> Tensor:
-    """w (Q, O/Q, C/Q, kh, kw) of the layer nearest to a convolution's dense (O, C, kh, kw), where slices stand slowest.
-
-    At each place of the window the same least squares as in `blocks_of`, with features q I + i.
-    """
-    q = matrix.shape[1]
+    q = transform.length
     groups = dense.unflatten(0, (q, -1)).unflatten(2, (q, -1))  # (Q, O/Q, Q, C/Q, kh, kw)
-    b = torch.einsum("pk,poqiyx,kq->koiyx", inverse, groups, matrix)
-    gram = (inverse.mT @ inverse) * (matrix @ matrix.mT)
-    return torch.linalg.solve(gram, b.flatten(1)).view_as(b)
+    return _nearest(groups.permute(0, 2, 1, 3, 4, 5), transform)
+
+
+def _nearest(dense: Tensor, transform: Transform) -> Tensor:
+    """W (Q', ...) with sum_k E_k W_k nearest to each Q x Q matrix of a real dense (Q, Q, ...), E_k = column times row.
+
+    With E_k = inverse[:, k] matrix[k, :], their Gram matrix G and b_k = <E_k, dense>, W = G^-1 b; G is the identity
+    where the rows of the transform are orthogonal. Of half a spectrum the real part counts: real and imaginary parts of
+    W are unknowns of their own, and those without any effect become 0.
+    """
+    matrix, inverse = transform.matrix_as(dense), transform.inverse_as(dense)
+    rest = dense.shape[2:]
+    flat = dense.reshape(*dense.shape[:2], -1).to(matrix.dtype)
+    plain = torch.einsum("pk,pqr,kq->kr", inverse, flat, matrix)  # sum of E_k * dense, not conjugated
+    gram = (inverse.mH @ inverse) * (matrix @ matrix.mH).conj()
+    if not transform.is_half:
+        return torch.linalg.solve(gram, plain.conj()).view(-1, *rest)
+    same = (inverse.mT @ inverse) * (matrix @ matrix.mT)  # sum of E_j * E_k
+    real, mixed, imaginary = (same + gram).real / 2, (same + gram).imag / 2, (gram - same).real / 2
+    normal = torch.cat([torch.cat([real, -mixed], 1), torch.cat([-mixed.mT, imaginary], 1)])
+    found = torch.linalg.pinv(normal, hermitian=True) @ torch.cat([plain.real, -plain.imag])
+    return torch.complex(*found.chunk(2)).view(-1, *rest)
+
+
+def tubes_of(bias: Tensor, transform: Transform) -> Tensor:
+    """The bias (Q, O) in the original domain of one in branches (Q', O)."""
+    inverse, branches = together(transform.inverse_as(bias), bias)
+    tubes = inverse @ branches
+    return tubes.real if transform.is_half else tubes
+
+
+def exact(pairs: Tensor, is_complex: bool) -> Tensor:
+    """A parameter in float64, or in complex128 if it holds pairs."""
+    return torch.view_as_complex(pairs.double()) if is_complex else pairs.double()
+
+
+def parameter(value: Tensor, dtype: torch.dtype) -> nn.Parameter:
+    """A parameter of real dtype: complex values as pairs."""
+    pairs = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+    return nn.Parameter(pairs.to(dtype).contiguous())
+
+
+def rounded(value: Tensor, dtype: torch.dtype) -> nn.Parameter:
+    """A parameter of a dense layer: of real dtype, or of its complex partner where the value is complex."""
+    return nn.Parameter(value.to(dtype.to_complex() if value.is_complex() else dtype))
+
+
+def distance(found: Tensor, wanted: Tensor) -> float:
+    """||found - wanted||_F / ||wanted||_F; of wanted = 0, ||found||_F."""
+    with torch.no_grad():
+        precise = torch.complex128 if found.is_complex() else torch.float64
+        return float((found.to(precise) - wanted.to(precise)).norm() / (wanted.double().norm() or 1))
 
 
 def low_rank(blocks: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -76,16 +119,10 @@ def check_conv(op: str, conv: nn.Conv2d) -> None:
         raise ValueError(f"{op}: conv must have padding_mode 'zeros', got {conv.padding_mode!r}")
 
 
-def check_real(op: str, transform: Transform) -> None:
-    """TypeError under a complex transform: the nearest layer would need complex weights."""
-    if not transform.is_real:
-        raise TypeError(f"{op}: transform must be real, got {transform}")
-
-
-def check_rank(op: str, rank: int, most: int) -> None:
+def check_rank(op: str, rank: int, most: int, letters: str = "min(I, O)") -> None:
     """ValueError for a rank that no block has."""
     if rank > most:
-        raise ValueError(f"{op}: rank must be at most min(I, O) = {most}, got {rank}")
+        raise ValueError(f"{op}: rank must be at most {letters} = {most}, got {rank}")
 
 
 def check_none(op: str, activation: str) -> None:

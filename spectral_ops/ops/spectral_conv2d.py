@@ -187,6 +187,20 @@ def along_channels(x: Tensor, matrix: Tensor) -> Tensor:
     return pixels.flatten(3, 4).permute(0, 3, 1, 2)
 
 
+def through_channels(x: Tensor, matrix: Tensor, take_real: bool = False) -> Tensor:
+    """The same of real or complex numbers; take_real: the real part of the result."""
+    if not (x.is_complex() or matrix.is_complex()):
+        return along_channels(x, matrix)
+    real, (p, q), last = not x.is_complex(), matrix.shape, layout_of(x) is torch.channels_last
+    y = along_channels(x if real else planes.split(x, q, last), planes.matrix_form(matrix, real, take_real))
+    return y if take_real else planes.joined(y, p)
+
+
+def real_part(y: Tensor) -> Tensor:
+    """The real part of y (N, C, H, W) in memory of its own, in y's format."""
+    return y.real.contiguous(memory_format=layout_of(y))
+
+
 def _least(x: Tensor, weight: Tensor) -> int:
     """The channels of a branch below which `_merged` merges."""
     training = layout_of(x) is torch.contiguous_format and want_grad([x, weight])
