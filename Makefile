@@ -71,14 +71,15 @@ format: build  ## apply the formatters
 sanitize: build  ## the native tests under the address and undefined-behaviour sanitizers
 	$(BIN)/cmake -S . -B build-asan -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DSPECTRAL_SANITIZE=ON \
 	  -DSPECTRAL_PYTHON=$(abspath $(BIN))/python -DSPECTRAL_WERROR=ON -DSPECTRAL_CUDA=OFF
-	$(BIN)/cmake --build build-asan --parallel $(JOBS)
+	$(BIN)/cmake --build build-asan --parallel $(JOBS) --target all libspectral_emulated
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r spectral_ops tests pyproject.toml $(SANITIZED) && cp -r triton_kernels $(SANITIZED)/spectral_ops
 	rm -f $(SANITIZED)/spectral_ops/*.so
 	$(BIN)/cmake --install build-asan --prefix $(SANITIZED)/spectral_ops
+	cp build-asan/libspectral_emulated.so $(SANITIZED)/tests
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
 	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(abspath $(BIN))/python -m pytest -m native tests/test_native.py $(ARGS)
+	  $(abspath $(BIN))/python -m pytest -m native tests/test_native.py tests/test_emulation.py $(ARGS)
 
 clean:  ## remove what was built, but neither .venv nor runs
 	rm -rf build build-asan dist *.egg-info spectral_ops/*.so spectral_ops/_build_facts.json .venv/.package

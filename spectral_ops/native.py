@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib
 import json
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ import torch
 
 from .table import TABLE
 
+# ops that run another op's kernel, with another matrix
+ENTRY_OF = {"dct_adjoint": "dct", "dst": "dct", "dst_adjoint": "dct", "mode_product": "dct"}
 _HERE = Path(__file__).parent
 _LIB = torch.library.Library("spectral_native", "DEF")
 for _row in TABLE.values():
@@ -56,23 +59,29 @@ def status() -> dict[str, str | None]:
     return {"cpu": _cpu_reason, "cuda": _cuda_reason, "host": host}
 
 
-def why_not(device: torch.device) -> str | None:
-    """Why no native kernel can take a tensor on `device`, or None."""
+def why_not(device: torch.device, op: str | None = None) -> str | None:
+    """Why no native kernel (or not that of `op`) can take a tensor on `device`, or None."""
     if device.type == "cpu":
         return _cpu_reason
     if device.type == "cuda":
-        return _cuda_reason or "the CUDA library holds no kernels yet"
+        missing = op is not None and ENTRY_OF.get(op, op) not in signatures("cuda")
+        return _cuda_reason or (f"{op} has no CUDA C++ kernel" if missing else None)
     return f"there is no native library for {device.type} tensors"
 
 
-def signatures() -> dict[str, str]:
-    """The C++ argument types of every registered CPU kernel, as `csrc/signature.h` recorded them."""
-    if _cpu is None:
-        return {}
-    _cpu.spectral_signature_name.restype = _cpu.spectral_signature_types.restype = ctypes.c_char_p
+def signatures(device: str = "cpu") -> dict[str, str]:
+    """The C++ argument types of every registered kernel, as `csrc/signature.h` recorded them. device: "cpu", "cuda"."""
+    library = {"cpu": _cpu, "cuda": _cuda}[device]
+    return {} if library is None else signatures_of(library)
+
+
+@functools.cache
+def signatures_of(library: ctypes.CDLL) -> dict[str, str]:
+    """The same, of a library that includes `csrc/signature.h`."""
+    library.spectral_signature_name.restype = library.spectral_signature_types.restype = ctypes.c_char_p
     return {
-        _cpu.spectral_signature_name(i).decode(): _cpu.spectral_signature_types(i).decode()
-        for i in range(_cpu.spectral_signature_count())
+        library.spectral_signature_name(i).decode(): library.spectral_signature_types(i).decode()
+        for i in range(library.spectral_signature_count())
     }
 
 

@@ -86,16 +86,22 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
         return f"{row.name} has no {backend} kernel"
     if backend == "triton":
         return triton_backend.why_not(row.name, args, tensors) or _complex_why_not(row, args, tensors)
-    reason = native.why_not(tensors[0].device)
-    if reason:
-        return reason
+    reason = native.why_not(tensors[0].device, row.name)
+    return reason or native_why_not(row, args, tensors, tensors[0].device.type)
+
+
+def native_why_not(row: Row, args: Sequence[Any], tensors: Sequence[Tensor], device: str) -> str | None:
+    """Why the C++ kernel for `device` cannot take these arguments."""
     for t in tensors:
         if t.layout is not torch.strided:
             return "the native kernels take strided tensors only"
     reason = _complex_why_not(row, args, tensors)
     if reason:
         return reason
-    why = getattr(rule_of(row.name), f"{backend}_why_not", None)
+    rule = rule_of(row.name)
+    why = getattr(rule, "cpp_why_not", None)
+    if device == "cuda":  # where its limits are others
+        why = getattr(rule, "cuda_why_not", why)
     return why(*args) if why else None
 
 

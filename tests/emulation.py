@@ -1,0 +1,94 @@
+"""Runs the CUDA kernels on the host: builds libspectral_emulated.so and puts its entry points in place of the native.
+
+The library holds the sources of csrc/cuda compiled as C++ (csrc/cuda/emulate.h). Its ops take tensors of the CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import spectral_ops
+from spectral_ops import native
+from spectral_ops.autograd import flatten
+from spectral_ops.op import native_why_not
+from spectral_ops.table import TABLE
+
+ROOT = Path(spectral_ops.__file__).parent.parent
+NAME = "libspectral_emulated.so"
+ENTRIES = {name for name, row in TABLE.items() if row.native is not None}
+
+
+def why_not() -> str | None:
+    """Why the kernels cannot be emulated here, or None."""
+    if _ready_made().exists() or (ROOT / "build" / "build.ninja").exists():
+        return None
+    return "no build folder: the package is installed, or there is no compiler"
+
+
+def _ready_made() -> Path:
+    return Path(__file__).parent / NAME  # `make sanitize` leaves one with sanitizers
+
+
+def tool(name: str) -> str:
+    """A program beside this interpreter, or on the path."""
+    found = shutil.which(str(Path(sys.executable).parent / name)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The library, built where sources have changed, and loaded."""
+    path = _ready_made()
+    if not path.exists():
+        done = subprocess.run(
+            [tool("cmake"), "--build", ROOT / "build", "--target", "libspectral_emulated", "--parallel", "2"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        path = ROOT / "build" / NAME
+    _define()
+    torch.ops.load_library(path)
+    loaded = ctypes.CDLL(str(path))
+    loaded.spectral_emulated_limits.argtypes = [ctypes.c_int64, ctypes.c_int64]
+    return loaded
+
+
+@functools.cache
+def _define() -> torch.library.Library:
+    schemas = torch.library.Library("spectral_emulated", "DEF")
+    for name in ENTRIES:
+        schemas.define(name + TABLE[name].native)
+    return schemas
+
+
+@contextlib.contextmanager
+def emulated(shared_bytes: int = 99 << 10, multiprocessors: int = 2) -> Iterator[None]:
+    """Inside, `rule.cpp` runs the CUDA kernels, on a device with such limits."""
+    library().spectral_emulated_limits(shared_bytes, multiprocessors)
+    native = torch.ops.spectral_native
+    torch.ops.spectral_native = torch.ops.spectral_emulated
+    try:
+        yield
+    finally:
+        torch.ops.spectral_native = native
+
+
+def refused(op: str, args: list[Any]) -> str | None:
+    """Why op.py would not give these arguments to the CUDA kernel."""
+    if native.ENTRY_OF.get(op, op) not in native.signatures_of(library()):
+        return f"{op} has no CUDA C++ kernel"
+    return native_why_not(TABLE[op], args, flatten(args)[0], "cuda")
