@@ -134,7 +134,10 @@ def test_every_message_of_the_algebra_has_a_row() -> None:
 
 def test_every_message_of_the_convolutions_has_a_row() -> None:
     messages = _messages(
-        [_ROOT / name for name in ("nn/geometry.py", "nn/conv.py", "nn/images.py", "compress/spectral.py")]
+        [
+            _ROOT / name
+            for name in ("nn/geometry.py", "nn/conv.py", "nn/images.py", "compress/spectral.py", "compress/layers.py")
+        ]
     )
     assert len(messages) > 20, "the search for messages finds too little"
     assert not _missing(messages, [text for _, _, text in WRONG_LAYERS])

@@ -82,6 +82,7 @@ def test_extremes() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(*size, generator=generator) for size in ((20, 3), (3, 30)))
     assert evbmf_rank(a @ b + 1e-6 * torch.randn(20, 30, generator=generator)) == 3
+    assert evbmf_rank(a @ b) == evbmf_rank((a @ b).bfloat16()) == 3  # noise of rounding only
     for seed in range(3):  # weights as torch initialises them are noise
         torch.manual_seed(seed)
         assert evbmf_rank(torch.nn.Conv2d(64, 64, 3).weight.flatten(1)) == 0

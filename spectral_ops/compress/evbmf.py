@@ -58,8 +58,8 @@ def evbmf(matrix: Tensor, sigma2: float | None = None, exact: bool = False) -> E
     scale = float(g[0])
     if scale == 0:
         return Evbmf(0, 0.0 if sigma2 is None else sigma2, 0.0, g[:0])
-    # relative to the largest, and not below what float64 can tell from zero
-    g = (g / scale).clamp(min=torch.finfo(torch.float64).eps)
+    # relative to the largest, and not below the rounding of the matrix, whose errors are no Gaussian noise
+    g = (g / scale).clamp(min=torch.finfo(matrix.dtype).eps)
     m, a = max(matrix.shape), min(matrix.shape) / max(matrix.shape)
     tau = _exact_tau(a) if exact else _TAU * math.sqrt(a)
     x_bar = (1 + tau) * (1 + a / tau)

@@ -11,6 +11,7 @@ from .images import FromBranches2d, SpectralPool, ToBranches2d
 from .linear import SpectralLinear, TNNLinear
 from .mlp import SpectralMLP
 from .rnn import SpectralRNN
+from .tucker import TuckerConv2d, TuckerLinear
 
 __all__ = [
     "BranchConv2d",
@@ -23,4 +24,6 @@ __all__ = [
     "SpectralRNN",
     "TNNLinear",
     "ToBranches2d",
+    "TuckerConv2d",
+    "TuckerLinear",
 ]
