@@ -6,9 +6,11 @@ from .layers import LayerChange, Summary
 from .ranks import Budget, Energy, Evbmf, Fraction, allocate
 from .spectral import FlatSpectralLinear, to_spectral
 from .swap import swap_parameters
+from .tdlrt import TDLRT
 from .tucker import Tucker, hooi, hosvd, tucker_round
 
 __all__ = [
+    "TDLRT",
     "Budget",
     "DecomposeAt",
     "Energy",

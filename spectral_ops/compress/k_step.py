@@ -1,0 +1,165 @@
+"""The first pass of a TDLRT step: the gradients of all K_i at once, without the gradient of the full kernel.
+
+With Mat_i(C)^T = Q_i S_i^T and K_i = U_i S_i the weight is W = Ten_i(Q_i^T) x_(j != i) U_j x_i K_i for every mode i, so
+    grad K_i = Mat_i(G x_(j != i) U_j^T) Q_i,   G the gradient of W, which is never made:
+of the output mode it is the product of y's gradient with the rank channels that the core Ten_1(Q_1^T) gives, of the
+input mode that of x with the gradient that arrives through the core Ten_2(Q_2^T), and of the window's modes it follows
+from the gradient of the small core. Theorem 1 of the TDLRT paper. From grad U_i = grad K_i S_i^T it cannot be had in
+floating point where S_i is ill-conditioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from ..ops.branch_conv2d import layout_of
+from ..ops.tucker_conv2d import from_ranks, to_ranks, whole_core
+from .tucker import mode_multiply, unfold_mode
+
+
+@dataclass
+class KPass:
+    """What the pass needs of a layer, and what it finds.
+
+    cores: Ten_i(Q_i^T) of the modes that move. gradients: grad K_i of each, added up over the calls of the layer.
+    """
+
+    cores: dict[int, Tensor]
+    gradients: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(self, mode: int, gradient: Tensor) -> None:
+        self.gradients[mode] = self.gradients[mode] + gradient if mode in self.gradients else gradient
+
+    def convolve(self, x: Tensor, core: Tensor, u_out: Tensor, u_in: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        """In the place of `torch.ops.spectral.tucker_conv2d`, without groups."""
+        *geometry, u_h, u_w, _ = rest
+        stages = _Convolution(core, u_out, u_in, u_h, u_w, *geometry)
+        return _Pass.apply(x, core, bias, self, stages)
+
+    def multiply(self, x: Tensor, core: Tensor, u_out: Tensor, u_in: Tensor, bias: Tensor | None) -> Tensor:
+        """In the place of `TuckerLinear.multiply`."""
+        y = _Pass.apply(x.reshape(-1, x.shape[-1]), core, bias, self, _Product(u_out, u_in))
+        return y.view(*x.shape[:-1], -1)
+
+
+class _Product:
+    """The three stages of a layer whose x has a row a sample."""
+
+    def __init__(self, u_out: Tensor, u_in: Tensor) -> None:
+        self.u_out, self.u_in = u_out, u_in
+
+    def into(self, x: Tensor, u: Tensor) -> Tensor:
+        return x @ u
+
+    def out_of(self, h: Tensor, u: Tensor, bias: Tensor | None, like: Tensor) -> Tensor:
+        return functional.linear(h, u, bias)
+
+    def through(self, a: Tensor, core: Tensor) -> Tensor:
+        return a @ core.mT
+
+    def back(self, a: Tensor, core: Tensor, grad: Tensor) -> Tensor:
+        return grad @ core
+
+    def outer(self, x: Tensor, h: Tensor) -> Tensor:
+        return x.mT @ h
+
+    def window(self, run: KPass, a: Tensor, grad: Tensor) -> None:
+        """There is none."""
+
+
+class _Convolution:
+    """The three stages of a convolution, rank channels in channels_last."""
+
+    def __init__(
+        self, core: Tensor, u_out: Tensor, u_in: Tensor, u_h: Tensor | None, u_w: Tensor | None, *geometry: Any
+    ) -> None:
+        self.u_out, self.u_in, self.spatial, self.geometry = u_out, u_in, (u_h, u_w), geometry
+        self.shape = self._whole(core).shape
+
+    def _whole(self, core: Tensor) -> Tensor:
+        return whole_core(core, core.shape[0], *self.spatial, 1)
+
+    def into(self, x: Tensor, u: Tensor) -> Tensor:
+        return to_ranks(x, u)
+
+    def out_of(self, h: Tensor, u: Tensor, bias: Tensor | None, like: Tensor) -> Tensor:
+        return from_ranks(h, u, bias, 1, layout_of(like))
+
+    def through(self, a: Tensor, core: Tensor) -> Tensor:
+        return functional.conv2d(a, self._whole(core), None, *self.geometry)
+
+    def back(self, a: Tensor, core: Tensor, grad: Tensor) -> Tensor:
+        whole = self._whole(core)
+        return conv2d_input((a.shape[0], whole.shape[1], *a.shape[2:]), whole, grad, *self.geometry)
+
+    def outer(self, x: Tensor, h: Tensor) -> Tensor:
+        """sum over pixels of x's channels times h's; h in channels_last."""
+        rows = h.permute(0, 2, 3, 1)
+        if layout_of(x) is torch.contiguous_format:
+            return torch.bmm(x.flatten(2), rows.flatten(1, 2)).sum(0)
+        return x.permute(0, 2, 3, 1).flatten(0, 2).mT @ rows.flatten(0, 2)
+
+    def window(self, run: KPass, a: Tensor, grad: Tensor) -> None:
+        if not run.cores.keys() & {2, 3}:
+            return
+        whole = conv2d_weight(a, self.shape, grad, *self.geometry)  # G x_1 U_1^T x_2 U_2^T
+        for mode, other, u in ((2, 3, self.spatial[1]), (3, 2, self.spatial[0])):
+            if mode in run.cores:
+                inner = whole if u is None else mode_multiply(whole, u.mT, other)
+                run.add(mode, unfold_mode(inner, mode) @ unfold_mode(run.cores[mode], mode).mT)
+
+
+Stages = _Product | _Convolution
+
+
+class _Pass(torch.autograd.Function):
+    """The layer at the old point; backward leaves the gradients of its K_i in `run` and gives x's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, core: Tensor, bias: Tensor | None, run: KPass, stages: Stages) -> Tensor:
+        x = x.contiguous(memory_format=layout_of(x)) if x.dim() == 4 else x
+        a = stages.into(x, stages.u_in)
+        ctx.run, ctx.stages = run, stages
+        ctx.save_for_backward(x, core, a)
+        return stages.out_of(stages.through(a, core), stages.u_out, bias, x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        (x, core, a), run, stages = ctx.saved_tensors, ctx.run, ctx.stages
+        if x.dim() == 4:
+            grad_y = grad_y.contiguous(memory_format=layout_of(x))
+        grad_b = stages.into(grad_y, stages.u_out)
+        if 0 in run.cores:
+            run.add(0, stages.outer(grad_y, stages.through(a, run.cores[0])))
+        if 1 in run.cores:
+            run.add(1, stages.outer(x, stages.back(a, run.cores[1], grad_b)))
+        stages.window(run, a, grad_b)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = stages.out_of(stages.back(a, core, grad_b), stages.u_in, None, x)
+        # the core takes part so that the pass reaches layers whose input wants no gradient; its own is not needed
+        return grad_x, None, None, None, None
+
+
+def batched(function: Callable[[Tensor], Any], matrices: list[Tensor]) -> list[Any]:
+    """function(matrix) of each, in one call for all of equal shape; its results are tensors or tuples of tensors."""
+    places: dict[Any, list[int]] = {}
+    for i, m in enumerate(matrices):
+        places.setdefault((m.shape, m.dtype, m.device), []).append(i)
+    results: list[Any] = [None] * len(matrices)
+    for group in places.values():
+        if len(group) == 1:
+            results[group[0]] = function(matrices[group[0]])
+            continue
+        found = function(torch.stack([matrices[i] for i in group]))
+        for k, i in enumerate(group):
+            results[i] = found[k] if isinstance(found, Tensor) else tuple(part[k] for part in found)
+    return results
