@@ -23,12 +23,22 @@ def count(model: nn.Module) -> int:
 
 
 PUBLISHED = [
+    ("vgg19-bn", lambda: models.vgg19_bn(), 20_035_018),
+    ("vgg16", lambda: models.vgg16(), 14_724_042),
+    ("vgg16 without batch norm", lambda: models.CifarVGG(16, batch_norm=False), 14_719_818),
+    ("alexnet", lambda: models.CifarAlexNet(), 2_472_266),  # 16.8 % of VGG16
+    ("resnet18", lambda: models.ResNet18(), 11_173_962),
+    ("lenet5", lambda: models.LeNet5(), 431_080),  # 430,500 weights and 580 biases
     ("resnet56", lambda: models.resnet56(), 853_018),
     ("densenet-bc-40-48", lambda: models.DenseNet(40, 48), 2_733_130),
     ("densenet-bc-40-36", lambda: models.DenseNet(40, 36), 1_542_682),
     ("densenet40-k12", lambda: models.DenseNet(40, 12, bottleneck=False, compression=1.0), 1_059_298),
 ]
 SMALL = [
+    ("lenet5", lambda: models.LeNet5(), (2, 1, 28, 28), (2, 10)),
+    ("alexnet", lambda: models.CifarAlexNet(classes=7), (2, 3, 32, 32), (2, 7)),
+    ("resnet18", lambda: models.ResNet18(), (2, 3, 16, 16), (2, 10)),
+    ("vgg16", lambda: models.CifarVGG(16, in_channels=1, batch_norm=False), (2, 1, 32, 32), (2, 10)),
     ("resnet20", lambda: models.resnet20(), (2, 3, 32, 32), (2, 10)),
     ("resnet-8, grey", lambda: models.CifarResNet(8, classes=7, in_channels=1), (3, 1, 28, 28), (3, 7)),
     ("densenet-bc-16-6", lambda: models.DenseNet(16, 6), (2, 3, 32, 32), (2, 10)),
