@@ -253,6 +253,25 @@ def _branch_rnn_backward(grad_y: Any, grad_h: Any, grad_states: Any, x: Tensor, 
     return [Stage((2 if want else 1) * into + 2 * between + (2 * out if grad_y is not None else 0.0))]
 
 
+def _csg_kernels(codes: Tensor, generator: Tensor, *_: Any) -> list[Stage]:
+    # a product with two learned factors: the gradient of either costs as much
+    flops = 2.0 * codes.shape[0] * generator.numel()
+    return [Stage(flops, generator)]
+
+
+def _csg_kernels_backward(grads: Any, codes: Tensor, generator: Tensor, *rest: Any) -> list[Stage]:
+    wants = list(rest[4:6]) or [True, True]
+    return [Stage(sum(wants) * _csg_kernels(codes, generator)[0].flops)]
+
+
+def _csg_conv2d(x: Tensor, codes: Tensor, generator: Tensor, *rest: Any) -> list[Stage]:
+    y = outputs("csg_conv2d", [x, codes, generator, *rest])
+    _, i, kh, kw = rest[0]
+    # generation first: the filter then wants a gradient where codes or generator do
+    convolution = Stage(2.0 * y.numel() * i * kh * kw, generator)
+    return [*_csg_kernels(codes, generator), convolution]
+
+
 FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "dct": _dct,
     "dct_adjoint": _dct,
@@ -279,4 +298,8 @@ FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "branch_rnn": _branch_rnn,
     "branch_rnn_with_states": _branch_rnn,
     "branch_rnn_backward": _branch_rnn_backward,
+    "csg_kernels": _csg_kernels,
+    "csg_kernels_backward": _csg_kernels_backward,
+    "csg_kernel": _csg_kernels,
+    "csg_conv2d": _csg_conv2d,
 }

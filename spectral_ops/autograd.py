@@ -122,7 +122,7 @@ def differentiate_reference(rule: ModuleType, args: Sequence[Any], grads: Sequen
         # an alias per argument: the same tensor given twice must not collect its gradient twice
         aliases = [t.view_as(t) if t.requires_grad else t for t in tensors]
         results = rule.reference(*unflatten(aliases, structure))
-        outputs, _ = flatten(results if isinstance(results, list | tuple) else [results])
+        outputs, _ = flatten(results if isinstance(results, tuple) else [results])
         pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
         inputs = [t for t in aliases if t.requires_grad]
         found = torch.autograd.grad(
@@ -157,7 +157,7 @@ class _Differentiable(torch.autograd.Function):
                 results, extra = rule.forward_for_grad(args, needs, call.direct)
             else:
                 results, extra = call.op.run(args, tensors) if call.direct else call.op.below(*args), []
-        outputs, call.results = flatten(results if isinstance(results, list | tuple) else [results])
+        outputs, call.results = flatten(results if isinstance(results, tuple) else [results])
         kept, ctx.extra = flatten(extra)
         ctx.save_for_backward(*tensors, *kept)
         return tuple(outputs)
@@ -221,7 +221,7 @@ def autograd_kernel(op: Op) -> Callable:
         direct = ordinary(tensors)
         if want_grad(tensors):
             call = _Call(op, args, flatten(args)[1], direct)
-            outputs = unflatten(_apply(call, *tensors), call.results)
+            outputs = unflatten(_apply(call, *tensors), call.results)  # a list: the one result is a list of tensors
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
         with below_autograd():
             return op.run(args, tensors) if direct else op.below(*args)

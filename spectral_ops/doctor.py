@@ -182,6 +182,13 @@ def _states(device: str) -> torch.Tensor:
     return torch.zeros(_T, _Q, _N, _P, device=device)
 
 
+_FILTER, _SLICE = [4, 2, 3, 3], [2, 2, 3, 3]
+
+
+def _codes(device: str) -> tuple:
+    return torch.zeros(2, 5, device=device), torch.zeros(36, 5, device=device)  # codes of two slices, generator
+
+
 _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "dct": lambda d: _data(d)[:1],
     "dct_adjoint": lambda d: _data(d)[:1],
@@ -208,6 +215,10 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "branch_rnn": _rnn,
     "branch_rnn_with_states": _rnn,
     "branch_rnn_backward": lambda d: (None, None, _states(d), *_rnn(d), _states(d)),
+    "csg_kernels": lambda d: (*_codes(d), _FILTER, _SLICE),
+    "csg_kernels_backward": lambda d: ([torch.zeros(_FILTER, device=d)], *_codes(d), _FILTER, _SLICE),
+    "csg_kernel": lambda d: (*_codes(d), _FILTER, _SLICE),
+    "csg_conv2d": lambda d: (torch.zeros(_N, _FILTER[1], 4, 4, device=d), *_codes(d), _FILTER, _SLICE),
 }
 
 

@@ -24,6 +24,10 @@ _LAYER = "Tensor x, Tensor weight_x, Tensor weight_h, Tensor weight_y, Tensor? b
 _OPTIONS = "str activation_h='tanh', str activation_y='none', Tensor? lengths=None"
 _NATIVE_OPTIONS = "int activation_h, int activation_y, Tensor? lengths"
 
+_CSG = "Tensor codes, Tensor generator, int[] kernel_shapes, int[4] slice_shape, str layout='block'"
+_CSG_KERNEL = "Tensor codes, Tensor generator, int[4] kernel_shape, int[4] slice_shape"
+_NATIVE_CSG = "Tensor codes, Tensor generator, int[] kernel_shapes, int[] slice_shape, bool flat, bool channels_last"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -206,6 +210,29 @@ _ROWS = (
         f"(Tensor? grad_y, Tensor? grad_h, Tensor? grad_states, {_LAYER}, Tensor states, {_NATIVE_OPTIONS}, "
         "Tensor(a!)? grad_x, Tensor(b!) grad_weight_x, Tensor(c!) grad_weight_h, Tensor(d!) grad_weight_y, "
         "Tensor(e!)? grad_bias, Tensor(f!) grad_h0) -> ()",
+    ),
+    Row(
+        "csg_kernels",
+        f"({_CSG}, bool channels_last=False) -> Tensor[]",
+        f"({_NATIVE_CSG}, Tensor(a!)[] out) -> ()",
+    ),
+    Row(
+        "csg_kernels_backward",
+        f"(Tensor?[] grads, {_CSG}, bool channels_last=False, bool want_codes=True, bool want_generator=True) "
+        "-> (Tensor, Tensor)",
+        f"(Tensor?[] grads, {_NATIVE_CSG}, Tensor(a!)? grad_codes, Tensor(b!)? grad_generator) -> ()",
+    ),
+    Row(
+        "csg_kernel",
+        f"({_CSG_KERNEL}, str layout='block', bool channels_last=False) -> Tensor",
+        None,
+        ("reference",),
+    ),
+    Row(
+        "csg_conv2d",
+        f"(Tensor x, {_CSG_KERNEL}, Tensor? bias=None, {_GEOMETRY}, str layout='block', int groups=1) -> Tensor",
+        None,
+        ("reference",),
     ),
 )
 

@@ -317,7 +317,8 @@ def _tucker_conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
     return [Value(y.v.flatten(1, 2), (y.e + whole.e).flatten(1, 2))]
 
 
-from recurrent_bounds import rewind, rollout  # noqa: E402  (made of the parts above)
+import csg_bounds  # noqa: E402  (made of the parts above, as the next)
+from recurrent_bounds import rewind, rollout  # noqa: E402
 
 _OPS = {
     "dct": _dct,
@@ -345,6 +346,10 @@ _OPS = {
     "branch_rnn": lambda m, args: rollout(m, args)[:2],
     "branch_rnn_with_states": rollout,
     "branch_rnn_backward": rewind,
+    "csg_kernels": csg_bounds.kernels,
+    "csg_kernels_backward": csg_bounds.kernels_backward,
+    "csg_kernel": csg_bounds.kernels,
+    "csg_conv2d": csg_bounds.conv2d,
 }
 assert _OPS.keys() == TABLE.keys()
 

@@ -86,7 +86,7 @@ def _make(value: Any, dtype: torch.dtype, device: str, generator: torch.Generato
 
 
 def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Tensor:
-    """Values of a kind, exact: "normal", "weight", "filter", "bias", "state", "share", "class<C>" (int64), a matrix."""
+    """Values of a kind, exact: "normal", "weight", "filter", "bias", "state", "share", "sign", "class<C>", a matrix."""
     normal = torch.randn(shape, dtype=torch.float64, generator=generator)
     if kind.startswith("class"):
         return torch.randint(0, int(kind[5:]), shape, generator=generator)
@@ -94,6 +94,8 @@ def _values(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Te
         return normal / max(shape[-1], 1) ** 0.5
     if kind == "filter":
         return normal / max(torch.Size(shape[2:]).numel(), 1) ** 0.5
+    if kind == "sign":
+        return torch.where(normal < 0, -1.0, 1.0)
     if kind == "bias":
         return normal / 2
     if kind == "state":
@@ -337,9 +339,10 @@ def _rows() -> list[Sample]:
     for number, net in enumerate(_RNN):
         rows += _rnn_rows(number, *net)
     from convolution_samples import rows as convolutions  # here, because it is made of this file's parts
+    from csg_samples import rows as csg
     from tucker_samples import rows as tuckers
 
-    return [*rows, *convolutions(), *tuckers()]
+    return [*rows, *convolutions(), *csg(), *tuckers()]
 
 
 def _rnn_rows(

@@ -48,6 +48,12 @@ PUBLIC = {
     f"{GEOMETRY}) -> Tensor",
     "tucker_conv2d": f"(Tensor x, Tensor core, Tensor u_out, Tensor u_in, Tensor? bias=None, {GEOMETRY}, "
     "Tensor? u_h=None, Tensor? u_w=None, int groups=1) -> Tensor",
+    "csg_kernels": "(Tensor codes, Tensor generator, int[] kernel_shapes, int[4] slice_shape, "
+    'str layout="block", bool channels_last=False) -> Tensor[]',
+    "csg_kernel": "(Tensor codes, Tensor generator, int[4] kernel_shape, int[4] slice_shape, "
+    'str layout="block", bool channels_last=False) -> Tensor',
+    "csg_conv2d": "(Tensor x, Tensor codes, Tensor generator, int[4] kernel_shape, int[4] slice_shape, "
+    f'Tensor? bias=None, {GEOMETRY}, str layout="block", int groups=1) -> Tensor',
     "branch_rnn": "(Tensor x, Tensor weight_x, Tensor weight_h, Tensor weight_y, Tensor? bias, Tensor h0, "
     'str activation_h="tanh", str activation_y="none", Tensor? lengths=None) -> (Tensor, Tensor)',
 }

@@ -25,9 +25,9 @@ PATTERN = -7.25e33  # no kernel computes this
 
 
 def guarded(t: Tensor, value: float) -> Tensor:
-    """A contiguous copy of t (or of its shape) in the middle of a larger buffer that is filled with `value`."""
+    """A copy of t (or of its dense shape) in the middle of a larger buffer that is filled with `value`."""
     buffer = t.new_full((t.numel() + 2 * GUARD,), value)
-    return buffer[GUARD : GUARD + t.numel()].view(t.shape)
+    return buffer[GUARD : GUARD + t.numel()].as_strided(t.shape, t.stride())
 
 
 def around(t: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def call(op: str, args: list[Any]) -> list[Tensor]:
     results, structure = flatten(out if isinstance(out, tuple) else [out])
     results = [guarded(r, PATTERN) for r in results]
     filled = unflatten(results, structure)
-    inputs = map_tensors(lambda t: guarded(t, torch.nan).copy_(t) if floating(t) else t, args)
+    inputs = map_tensors(lambda t: guarded(t.contiguous(), torch.nan).copy_(t) if floating(t) else t, args)
     rule.cpp(inputs, filled[0] if len(filled) == 1 else filled)
     for i, r in enumerate(results):
         assert bool((around(r) == PATTERN).all()), f"{op} wrote beside result {i}"

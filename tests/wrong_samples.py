@@ -320,10 +320,11 @@ def _wrong() -> list[Wrong]:
     ]:
         rows.append(Wrong("branch_ensemble_backward", error, text, (wrong, _Z, T((3,)), "logits")))
     from wrong_convolutions import rows as convolutions  # here, because they are made of this file's parts
+    from wrong_csg import rows as csg
     from wrong_recurrent import rows as recurrent
     from wrong_tucker import rows as tucker
 
-    return [*rows, *recurrent(), *convolutions(), *tucker()]
+    return [*rows, *recurrent(), *convolutions(), *csg(), *tucker()]
 
 
 WRONG: list[Wrong] = _wrong()

@@ -159,6 +159,38 @@ template <class T> struct RecurrentGradients {
   int64_t block;
 };
 
+// The filter of one layer, made of slices: sizes O, I, kh, kw, how many slices along each, strides in values.
+template <class T> struct CsgLayer {
+  T* filter;  // or its gradient; null: a gradient of zero
+  int64_t size[4], grid[4], stride[4];
+  enum class Runs { columns, windows, rows, whole, single } runs;  // what of a slice lies side by side (simd/csg.cpp)
+};
+
+// Where one slice lies in its filter.
+template <class T> struct CsgSlice {
+  const CsgLayer<T>* layer;
+  T* at;              // of its first value; unused where runs are whole or single
+  int64_t index;      // in its layer
+  int64_t inside[4];  // how much of the slice is not cropped
+};
+
+// Filters generated from codes, and the gradients of both. A *position* is an index into a slice: in its own order
+// (F, K, h, w), or (F, h, w, K) where filters are channels_last in blocks.
+template <class T> struct Csg {
+  int64_t slices, code_size, positions, slice_shape[4];
+  bool reordered;  // positions are (F, h, w, K)
+  const CsgSlice<T>* slice;
+  const T *codes, *generator;          // (S, n_c), (F K h w, n_c)
+  const int8_t* signs;                 // the generator as signs, or null
+  T *codes_packed, *generator_packed;  // backward: columns in panels of a tile, [panel][row][kTile]
+  T *grad_codes, *grad_generator;
+};
+
+// How many positions or slices are in one item of the kernels below.
+struct CsgItems {
+  int64_t panel, code_block, generator_block;
+};
+
 // One level's kernels: each works on the items [begin, end).
 template <class T> struct Kernels {
   int64_t tile;            // samples in a tile
@@ -177,6 +209,11 @@ template <class T> struct Kernels {
   void (*hadamard)(const Butterflies<T>&, int64_t begin, int64_t end);
   void (*recurrent)(const Recurrent<T>&, int64_t begin, int64_t end);
   void (*recurrent_gradients)(const RecurrentGradients<T>&, int64_t begin, int64_t end);
+  CsgItems csg_items;
+  void (*csg)(const Csg<T>&, int64_t begin, int64_t end);                      // items: panels of positions
+  void (*csg_pack)(const Csg<T>&, int64_t begin, int64_t end);                 // items: rows, codes before generator
+  void (*csg_code_gradients)(const Csg<T>&, int64_t begin, int64_t end);       // items: blocks of slices
+  void (*csg_generator_gradients)(const Csg<T>&, int64_t begin, int64_t end);  // items: blocks of positions
 };
 
 // The kernels of the level in use.

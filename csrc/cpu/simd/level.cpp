@@ -1,14 +1,32 @@
 // What this level offers to csrc/cpu/level.cpp.
+#include "csg.h"
 #include "network.h"
 #include "rows.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
 template <class T> inline constexpr Kernels<T> kernels_of = {
-    kTile<T>,           kLanes<T>,     kRecurrentTile<T>, network<T>,
-    complex_network<T>, gradients<T>,  tube_gradients<T>, tube_items<T>,
-    tubes<T>,           long_tubes<T>, ensemble<T>,       ensemble_gradients<T>,
-    hadamard_items<T>,  hadamard<T>,   recurrent<T>,      recurrent_gradients<T>,
+    kTile<T>,
+    kLanes<T>,
+    kRecurrentTile<T>,
+    network<T>,
+    complex_network<T>,
+    gradients<T>,
+    tube_gradients<T>,
+    tube_items<T>,
+    tubes<T>,
+    long_tubes<T>,
+    ensemble<T>,
+    ensemble_gradients<T>,
+    hadamard_items<T>,
+    hadamard<T>,
+    recurrent<T>,
+    recurrent_gradients<T>,
+    kCsgItems<T>,
+    csg<T>,
+    csg_pack<T>,
+    csg_code_gradients<T>,
+    csg_generator_gradients<T>,
 };
 extern const Kernels<float> float_kernels = kernels_of<float>;
 extern const Kernels<double> double_kernels = kernels_of<double>;
