@@ -1,5 +1,7 @@
 """Structured layers in the place of dense ones, in any model; the decompositions and rank rules behind them."""
 
+from .csg import CSGSummary, load_published, slices_of_model, to_csg
+from .csg_fit import CodeSizeStudy, code_size_study, fit_csg
 from .decompose import DecomposeAt, decompose, reconstruct, to_tucker
 from .evbmf import evbmf, evbmf_rank
 from .layers import LayerChange, Summary
@@ -12,6 +14,8 @@ from .tucker import Tucker, hooi, hosvd, tucker_round
 __all__ = [
     "TDLRT",
     "Budget",
+    "CSGSummary",
+    "CodeSizeStudy",
     "DecomposeAt",
     "Energy",
     "Evbmf",
@@ -21,13 +25,18 @@ __all__ = [
     "Summary",
     "Tucker",
     "allocate",
+    "code_size_study",
     "decompose",
     "evbmf",
     "evbmf_rank",
+    "fit_csg",
     "hooi",
     "hosvd",
+    "load_published",
     "reconstruct",
+    "slices_of_model",
     "swap_parameters",
+    "to_csg",
     "to_spectral",
     "to_tucker",
     "tucker_round",

@@ -6,6 +6,7 @@ sample with I = 28 rows and Q = 28 columns. Convolutions take images, (N, C, H, 
 """
 
 from .conv import BranchConv2d, SpectralConv2d
+from .csg import CSG, CSGConv2d, bake, csg_scope
 from .ensemble import BranchEnsemble
 from .images import FromBranches2d, SpectralPool, ToBranches2d
 from .linear import SpectralLinear, TNNLinear
@@ -14,8 +15,10 @@ from .rnn import SpectralRNN
 from .tucker import TuckerConv2d, TuckerLinear
 
 __all__ = [
+    "CSG",
     "BranchConv2d",
     "BranchEnsemble",
+    "CSGConv2d",
     "FromBranches2d",
     "SpectralConv2d",
     "SpectralLinear",
@@ -26,4 +29,6 @@ __all__ = [
     "ToBranches2d",
     "TuckerConv2d",
     "TuckerLinear",
+    "bake",
+    "csg_scope",
 ]
