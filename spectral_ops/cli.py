@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import doctor, explain
 from .table import TABLE
+
+if TYPE_CHECKING:
+    from .recipes.training import Settings
+
+EXPERIMENTS = ("rnn-mnist", "conv-mnist", "mlp-mnist")
+_TRANSFORMS = ("dct", "dst", "dft", "dft-whole", "hadamard", "haar", "identity")  # recipes/spectra.py has them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,10 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_demo)
 
-    command = commands.add_parser("train", help="train one network of a recipe")
-    command.add_argument("recipe", choices=["fc-mnist"])
-    command.add_argument("--model", choices=["dense", "tnn", "spectral", "spectral-r8"], default="spectral")
-    command.add_argument("--save", type=Path, help="write the trained state_dict here, as safetensors")
+    command = commands.add_parser(
+        "train", help="run a recipe: fc-mnist trains one network of the demo, the others compare a spectral network "
+        "with its dense twin and write a report",
+    )  # fmt: skip
+    command.add_argument("recipe", choices=["fc-mnist", *EXPERIMENTS])
+    command.add_argument("--model", choices=["dense", "tnn", "spectral", "spectral-r8"], help="fc-mnist: which network")
+    command.add_argument("--transform", choices=_TRANSFORMS, help="the others: across the branches (default dct)")
+    command.add_argument("--quick", action="store_true", help="the others: fewer epochs and shorter timing")
+    command.add_argument("--out", type=Path, help="the others: the report's folder (default runs/RECIPE)")
+    command.add_argument("--save", type=Path, help="write the (spectral) network's state_dict here, as safetensors")
     _training_arguments(command)
     command.set_defaults(run=_train)
 
@@ -65,25 +78,28 @@ def _training_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-dir", type=Path, help="a folder with the IDX files of MNIST (60,000 + 10,000 images)")
     command.add_argument("--epochs", type=int, help="passes over the training data")
     command.add_argument(
-        "--lr", type=float, default=0.01, help="Adam's learning rate (default %(default)s, the paper's)"
+        "--lr", type=float, help="Adam's learning rate (default: the recipe's; for paper 1's networks its own, 0.01)"
     )
     command.add_argument("--batch-size", type=int, default=64, help="default %(default)s, the paper's")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
 
 
-def _settings(args: argparse.Namespace, quick: bool):
-    from .recipes.demo import QUICK_EPOCHS
+def _settings(args: argparse.Namespace, quick: bool, lr: float | None = None, epochs: int | None = None) -> Settings:
+    """What the command line says, with defaults from the recipe."""
+    from .recipes.experiment import QUICK_EPOCHS
     from .recipes.training import Settings
 
     for name in ("epochs", "batch_size", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise SystemExit(f"spectral: --{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.lr is not None and not args.lr > 0:
+        raise SystemExit(f"spectral: --lr must be above 0, got {args.lr}")
     if args.threads:
         torch.set_num_threads(args.threads)
-    epochs = args.epochs or (QUICK_EPOCHS if quick else Settings.epochs)
-    return Settings(epochs, args.batch_size, args.lr, args.seed)
+    chosen = args.epochs or (QUICK_EPOCHS if quick else epochs or Settings.epochs)
+    return Settings(chosen, args.batch_size, args.lr or lr or Settings.lr, args.seed)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -99,6 +115,11 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    if args.recipe in EXPERIMENTS:
+        return _compare(args)
+    for option in ("transform", "quick", "out"):
+        if getattr(args, option):
+            raise SystemExit(f"spectral: --{option} is not an option of fc-mnist")
     from .recipes import data, training
 
     settings = _settings(args, quick=False)
@@ -108,16 +129,35 @@ def _train(args: argparse.Namespace) -> int:
         if step % max(steps // 20, 1) == 0:
             print(f"step {step:6d} of {steps}  loss {loss:.4f}", flush=True)
 
-    run = training.train(args.model, mnist, settings, show)
+    run = training.train(args.model or "spectral", mnist, settings, show)
     for rule, accuracy in run.accuracy.items():
         print(f"{rule:12} {100 * accuracy:.2f} %")
     if run.lr_note:
         print(run.lr_note)
     if args.save:
-        from safetensors.torch import save_file
-
-        save_file({name: t.contiguous() for name, t in run.net.state_dict().items()}, args.save)
+        _save(run.net, args.save)
     return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    if args.model:
+        raise SystemExit(f"spectral: --model is not an option of {args.recipe}")
+    from .recipes import experiment
+
+    module = importlib.import_module(f"spectral_ops.recipes.{args.recipe.replace('-', '_')}")
+    chosen = module.experiment(args.transform or "dct")
+    settings = _settings(args, args.quick, chosen.lr, chosen.epochs)
+    out = args.out or Path("runs") / args.recipe
+    _, runs = experiment.run(chosen, settings, args.data_dir, out, args.quick)
+    if args.save:
+        _save(runs[-1].net, args.save)
+    return 0
+
+
+def _save(net: torch.nn.Module, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: t.contiguous() for name, t in net.state_dict().items()}, path)
 
 
 def _explain(args: argparse.Namespace) -> int:

@@ -69,8 +69,8 @@ def _png(rows: Sequence[Sequence[tuple[int, int, int, int]]]) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
-def _picture(x: float, y: float, size: float, uri: str) -> str:
-    frame = f'x="{x}" y="{y}" width="{size}" height="{size}"'
+def _picture(x: float, y: float, size: float, uri: str, width: float | None = None) -> str:
+    frame = f'x="{x}" y="{y}" width="{size if width is None else width}" height="{size}"'
     return f'<image {frame} href="{uri}" preserveAspectRatio="none" class="pixels"/><rect {frame} class="frame"/>'
 
 
@@ -145,6 +145,22 @@ def digit_and_branches(
         _text(left + 194, legend - 2, "coefficient, log scale", "small"),
     ]
     return _svg(bottom + 74, "An image and its spectral branches", parts)
+
+
+def digit_and_parts(digit: Sequence[Sequence[float]], parts: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> str:
+    """The image, and beside it each branch's part of its spectrum, (title, values) with pixels of any shape."""
+    top, size, gap = 30.0, 240.0, 28.0
+    room = (WIDTH - size - gap * (len(parts) + 1)) / len(parts)
+    grey = [[(shade, shade, shade, 255) for shade in (round(255 * min(max(v, 0), 1)) for v in row)] for row in digit]
+    drawn = [_picture(0, top, size, _png(grey)), _text(0, top - 10, "the image", "strong")]
+    largest = max(abs(value) for _, values in parts for row in values for value in row) or 1.0
+    for i, (title, values) in enumerate(parts):
+        height = min(size, room * len(values) / len(values[0]))
+        width, x = height * len(values[0]) / len(values), size + 2 * gap + i * (room + gap)
+        uri = _png([[_pixel(value / largest) for value in row] for row in values])
+        drawn.append(_picture(round(x, 1), top, round(height, 1), uri, round(width, 1)))
+        drawn.append(_text(x, top - 10, title, "strong"))
+    return _svg(top + size + 6, "An image and what the branches see of it", drawn)
 
 
 def _apart(positions: Sequence[float], gap: float, lowest: float, highest: float) -> list[float]:

@@ -35,6 +35,19 @@ class OneBranch(nn.Module):
         return torch.softmax(self(x)[0], -1)
 
 
+class ManyBranches(nn.Module):
+    """A network whose forward gives the logits (B, N, C) of branches that learn alone, and vote."""
+
+    def loss(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self(x)
+        return branch_cross_entropy(logits, target), logits
+
+    def predict(self, x: Tensor, weights: Tensor | None = None, space: str = "probabilities") -> Tensor:
+        logits = self(x)
+        shares = average(len(logits)) if weights is None else weights
+        return torch.ops.spectral.branch_ensemble(logits, shares, space)
+
+
 class Dense(OneBranch):
     """FC: eight matrices, 784 x 784 (the last 784 x 10), in plain torch.nn."""
 
@@ -163,7 +176,12 @@ RECIPES = {
 PAPER_ACCURACY = {"dense": 98.71, "tnn": 97.59, "average": 97.43, "weighted_sum": 98.02, "geometric": 99.01}
 
 
-def build(name: str, seed: int) -> nn.Module:
-    """The network `name` with its random start fixed by `seed`."""
+def recipe_of(recipe: str | Recipe) -> Recipe:
+    """A network of `RECIPES` by its name; any other one stands for itself."""
+    return RECIPES[recipe] if isinstance(recipe, str) else recipe
+
+
+def build(recipe: str | Recipe, seed: int) -> nn.Module:
+    """The network with its random start fixed by `seed`."""
     torch.manual_seed(seed)
-    return RECIPES[name].build()
+    return recipe_of(recipe).build()

@@ -1,4 +1,4 @@
-"""One self-contained HTML page from the demo's results: no script, no link, no plotting library."""
+"""One self-contained HTML page from a recipe's results: no script, no link, no plotting library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .charts import Bar, BarGroup, Line, accuracy_bars, branch_bars, branch_images, digit_and_branches, loss_curves
+from .charts import (
+    Bar,
+    BarGroup,
+    Line,
+    accuracy_bars,
+    branch_bars,
+    branch_images,
+    digit_and_branches,
+    digit_and_parts,
+    loss_curves,
+)  # fmt: skip
 
 _WEIGHTINGS = {
     "average": "average",
@@ -146,13 +156,21 @@ def _images(images: dict[str, Any]) -> str:
     )
 
 
+def _parts(parts: dict[str, Any]) -> str:
+    chart = digit_and_parts(parts["digit"], [(part["title"], part["values"]) for part in parts["branches"]])
+    return (
+        f"<h2>What a branch sees</h2><p>A test digit, {parts['label']}, and what the transform makes of it: blue is "
+        f"positive, red negative, on a logarithmic scale; of complex values the modulus.</p><figure>{chart}</figure>"
+    )
+
+
 def _curves(networks: Sequence[dict[str, Any]]) -> str:
     lines = [Line(n["name"], n["title"], n["curve"], n["band"] if n["branch_accuracy"] else ()) for n in networks]
     chart = loss_curves(lines)
     return (
         '<h2>Training loss</h2><p class="soft">Cross entropy on the training batches, logarithmic. For the spectral '
         "networks it is the mean over the branches, in a band from the best to the worst: each classifies from its own "
-        f"frequency alone, and the loss of their averaged probabilities is lower than the mean.</p>"
+        f"part of the spectrum alone, and the loss of their averaged probabilities is lower than the mean.</p>"
         f"<figure>{chart}</figure>"
     )
 
@@ -165,7 +183,7 @@ def _accuracy(results: dict[str, Any]) -> str:
 
     groups = [
         BarGroup(title, [Bar(name, network["title"], network["accuracy"]["test"])], paper(name))
-        for name, title in (("dense", "FC, dense"), ("tnn", "tNN"))
+        for name, title in (("dense", "dense"), ("tnn", "tNN"))
         if (network := _named(networks, name)) is not None
     ]
     for key, title in _WEIGHTINGS.items():
@@ -193,13 +211,13 @@ def _spaces(results: dict[str, Any]) -> str:
     networks = _spectral(results)
     if not networks:
         return ""
-    head = ["weighting"]
-    head += [f"{escape(n['title'])},<br>{space}" for n in networks for space in ("probabilities", "logits")] + ["paper"]
+    head, printed = ["weighting"], results.get("paper", {})
+    head += [f"{escape(n['title'])},<br>{space}" for n in networks for space in ("probabilities", "logits")]
+    head += ["paper"] * bool(printed)
     rows = []
     for key, title in _WEIGHTINGS.items():
         cells = [f"{100 * n[space][key]:.1f}" for n in networks for space in ("accuracy", "accuracy_logits")]
-        paper = results.get("paper", {}).get(key)
-        rows.append([title, *cells, f"{paper:.2f}" if paper is not None else "–"])
+        rows.append([title, *cells, *[f"{printed[key]:.2f}" if key in printed else "–"] * bool(printed)])
     text = "Test accuracy in %, averaging the branches' probabilities (eq. 18, as above) or their logits"
     return _table(head, rows, text)
 
@@ -210,8 +228,8 @@ def _branches(results: dict[str, Any]) -> str:
         return ""
     legend = "".join(f'<li><i class="{name}"></i>{escape(title)}</li>' for name, title, _ in networks)
     return (
-        '<h2>Every branch alone</h2><p class="soft">Test accuracy of each branch by the frequency that it sees, 0 the '
-        "coarsest. One number a row is little to tell a digit by, and the finer the less: hence an ensemble. Dashed: "
+        '<h2>Every branch alone</h2><p class="soft">Test accuracy of each branch by its number, under most transforms '
+        "0 the coarsest. One part of the spectrum is little to tell a digit by: hence an ensemble. Dashed: "
         f'guessing.</p><ul class="legend">{legend}</ul><figure>{branch_bars(networks, _CHANCE)}</figure>'
     )
 
@@ -222,20 +240,17 @@ def _of(bound: float | None) -> str:
 
 def _sizes(results: dict[str, Any]) -> str:
     dense = _named(results["networks"], "dense")
-    head = [
-        "network",
-        "parameters",
-        "operations<br>an image",
-        "fewer<br>than dense",
-        "compression:<br>hidden weight",
-    ]
-    head += ["whole<br>network", "select<br>the best", "training<br>seconds"]
+    bounded = "bounds" in results
+    head = ["network", "parameters", "operations<br>an image", "fewer<br>than dense"]
+    head += ["compression:<br>hidden weight", "whole<br>network"] if bounded else ["compression:<br>whole network"]
+    head += ["select<br>the best", "training<br>seconds"]
     rows = []
     for network in results["networks"]:
         rate, operations = network.get("compression") or {}, network["operations"]
         fewer = _times(dense["operations"] / operations) if dense and dense is not network and operations else "–"
         cells = [escape(network["title"]), f"{network['parameters']:,}", f"{operations:,}", fewer]
-        cells += [_times(rate.get("hidden_weight")) + _of(rate.get("hidden_bound")), _times(rate.get("whole"))]
+        cells += [_times(rate.get("hidden_weight")) + _of(rate.get("hidden_bound"))] if bounded else []
+        cells.append(_times(rate.get("whole")))
         cells += [_times(rate.get("best_branch")) + _of(rate.get("best_bound"))]
         rows.append([*cells, f"{network['seconds']:.1f}"])
     counted = [
@@ -244,15 +259,19 @@ def _sizes(results: dict[str, Any]) -> str:
         if n["compression"]
     ]
     weights = f" (weights alone: {', '.join(counted)})" if counted else ""
-    bounds = (
-        f"<p><b>In the paper.</b> {escape(results['bounds'].replace('^2', '²'))}.</p>" if results.get("bounds") else ""
-    )
+    bounds = ""
+    if bounded:
+        bounds = f"<p><b>In the paper.</b> {escape(results['bounds'].replace('^2', '²'))}.</p>"
+        weights = (
+            "The bounds count one hidden weight; the whole network also has biases and a last layer that compresses "
+            f"less{weights}. "
+        )
     return (
         "<h2>Size</h2>"
         + _table(head, rows, "Compression: the dense network's parameters over this one's.")
         + bounds
-        + '<p class="soft">The bounds count one hidden weight; the whole network also has biases and a last layer that '
-        f"compresses less{weights}. Operations are multiply-adds, with the transform.</p>"
+        + f'<p class="soft">{weights if bounded else ""}Operations are multiply-adds of real numbers, with the '
+        "transform. Select the best: what is left where one branch alone is kept.</p>"
     )
 
 
@@ -277,17 +296,18 @@ def _speed(results: dict[str, Any]) -> str:
     if not speed:
         return ""
     head = ["network", "eager", "torch.compile", "spectral_ops", "against the better<br>of the two", "against<br>dense"]
-    threads = results["machine"].get("threads", "?")
-    step = f"One training step, ms: batch of {results['settings']['batch_size']}, {threads} threads"
+    count = results["machine"].get("threads", "?")
+    threads = f"{count} thread" + ("" if count == 1 else "s")
+    step = f"One training step, ms: batch of {results['settings']['batch_size']}, {threads}"
     text = "<h2>Speed</h2>" + _table(head, _speed_rows(speed, "step_ms", "dense_step_ratio"), step)
     inference = _speed_rows(speed, "inference_ms", "dense_inference_ratio")
-    text += _table(head, inference, f"Inference, ms per 1,000 images, {threads} threads")
+    text += _table(head, inference, f"Inference, ms per 1,000 images, {threads}")
     reasons = dict.fromkeys(row["compile_note"] for row in speed if row.get("compile_note"))
     notes = "".join(f" Why torch.compile is missing: {escape(reason.rstrip('.'))}." for reason in reasons)
     return (
         text
         + '<p class="soft">All networks ran on this machine in the same session. Eager and torch.compile run the same '
-        "network with the same parameters, written with PyTorch's batched matmuls; a step is forward, loss, backward "
+        "network with the same parameters, written with PyTorch's batched products; a step is forward, loss, backward "
         "and Adam. A ratio above 1 means that spectral_ops is faster; ± is the relative difference of two "
         f"measurements of the same thing.{notes}</p>"
     )
@@ -311,7 +331,7 @@ def _notes(results: dict[str, Any]) -> str:
     few = f" The paper trained on {_PAPER_IMAGES:,}, so its accuracies are a landmark and not a target for this run."
     notes = [
         f"{settings['data']}: {settings['train']:,} images for training, {settings['held_out']:,} held out, "
-        f"{settings['test']:,} for the test." + (few if settings["train"] < _PAPER_IMAGES else ""),
+        f"{settings['test']:,} for the test." + (few if results["paper"] and settings["train"] < _PAPER_IMAGES else ""),
         f"{settings['optimizer']}, learning rate {settings['lr']}, {settings['epochs']} epochs, batches of "
         f"{settings['batch_size']}, seed {settings['seed']}: one run, no average over seeds. "
         f"On {settings['test']:,} test images one standard error at 97 % is "
@@ -326,15 +346,16 @@ def _notes(results: dict[str, Any]) -> str:
 
 
 def write_report(results: dict[str, Any], path: Path) -> None:
-    """Write the page that shows `results` (the demo's dict, JSON-able) to `path`.
+    """Write the page that shows `results` (a recipe's dict, JSON-able) to `path`.
 
     Units: accuracies in [0, 1] (`paper` in percent), times in ms (inference per 1,000 images), their `noise`
     relative, operations in multiply-adds an image, curves as (step, mean training loss). None is shown as a dash.
     """
-    title = "Spectral networks on MNIST"
+    title = escape(results["title"])
+    about = f"<p>{escape(results['about'])}</p>" if "about" in results else ""
     body = [
-        f'<h1>{title}</h1><p class="lead">{_summary(results)}</p>',
-        _images(results["images"]),
+        f'<h1>{title}</h1><p class="lead">{_summary(results)}</p>{about}',
+        _images(results["images"]) if "images" in results else _parts(results["parts"]),
         _curves(results["networks"]),
         _accuracy(results),
         _sizes(results),

@@ -1,4 +1,4 @@
-"""The demo's results as one table for the terminal: a column a network, and the paper's numbers in the last."""
+"""A recipe's results as one table for the terminal: a column a network, the paper's numbers, if any, in the last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def results_table(results: dict[str, Any]) -> Table:
     nets, paper = results["networks"], results["paper"]
     speed = {row["name"]: row for row in results["speed"]}
     table = Table(
-        title="Spectral networks on MNIST",
+        title=results["title"],
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -25,10 +25,11 @@ def results_table(results: dict[str, Any]) -> Table:
     table.add_column("", no_wrap=True)
     for net in nets:
         table.add_column(net["title"].replace(", ", ",\n").replace(" (", "\n("), justify="right", no_wrap=True)
-    table.add_column("paper", justify="right", no_wrap=True)
+    if paper:
+        table.add_column("paper", justify="right", no_wrap=True)
 
     def row(title: str, cells: list[str], printed: str = "") -> None:
-        table.add_row(title, *cells, printed)
+        table.add_row(title, *cells, *[printed] * bool(paper))
 
     def compression(net: dict[str, Any], key: str) -> str:
         value = (net["compression"] or {}).get(key)
@@ -44,8 +45,10 @@ def results_table(results: dict[str, Any]) -> Table:
     row("parameters", [f"{net['parameters']:,}" for net in nets])
     row("operations an image", [f"{net['operations']:,}" for net in nets])
     row("  fewer than dense", fewer)
-    row("compression, hidden", [compression(net, "hidden_weight") for net in nets], bound("hidden_bound"))
-    row("  whole network", [compression(net, "whole") for net in nets])
+    if "bounds" in results:
+        row("compression, hidden", [compression(net, "hidden_weight") for net in nets], bound("hidden_bound"))
+    whole = "  whole network" if "bounds" in results else "compression"
+    row(whole, [compression(net, "whole") for net in nets])
     row("  select the best", [compression(net, "best_branch") for net in nets], bound("best_bound"))
     table.add_section()
     singles = [f"{100 * net['accuracy']['test']:.1f}" if "test" in net["accuracy"] else "" for net in nets]

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from .data import Split
-from .networks import RECIPES
+from .networks import Recipe, recipe_of
 
 SAMPLES = 1000  # inferences are timed on a batch of so many images
 
 
-def measure(name: str, net: nn.Module, split: Split, batch_size: int, seconds: float, compile: bool) -> dict:
+def measure(which: str | Recipe, net: nn.Module, split: Split, batch_size: int, seconds: float, compile: bool) -> dict:
     """Milliseconds of one network: {"step_ms", "inference_ms"} by contender, and why compile is missing if it is.
 
     Contenders take turns, and the first one runs twice a turn: `noise` is the relative difference of those two medians.
     """
-    recipe = RECIPES[name]
+    recipe = recipe_of(which)
     eager = recipe.eager(net) if recipe.eager else net
     contenders = {"eager": eager} if eager is net else {"ours": net, "eager": eager}
     note = "not measured" if not compile else ""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import ensemble
 from .data import CLASSES, Mnist, Split
-from .networks import RECIPES, build
+from .networks import Recipe, build, recipe_of
 
 CHANCE = math.log(CLASSES)  # the loss of equal probabilities
 PATIENCE = 3  # epochs in which the loss must have fallen below chance
@@ -23,7 +23,7 @@ RESTARTS = 2  # how often a run that diverges starts again, with a tenth of the 
 class Run:
     """A trained network and how it got there."""
 
-    name: str
+    recipe: Recipe
     net: nn.Module
     lr: float
     seconds: float
@@ -46,8 +46,8 @@ class Settings:
     seed: int = 0
 
 
-def train(name: str, data: Mnist, settings: Settings, progress: Callable[[int, int, float], None]) -> Run:
-    """Train the network `name` and measure it on the test data.
+def train(which: str | Recipe, data: Mnist, settings: Settings, progress: Callable[[int, int, float], None]) -> Run:
+    """Train a network, of paper 1's by its name, and measure it on the test data.
 
     A run whose loss explodes, or stays at or above chance after three epochs, starts again from the same weights with a
     tenth of the learning rate; `lr_note` says so.
@@ -55,9 +55,9 @@ def train(name: str, data: Mnist, settings: Settings, progress: Callable[[int, i
     Args:
         progress: called after each step with (step, steps in all, loss).
     """
-    lr, note = settings.lr, ""
+    recipe, lr, note = recipe_of(which), settings.lr, ""
     for attempt in range(RESTARTS + 1):
-        net = build(name, settings.seed)
+        net = build(recipe, settings.seed)
         begin = time.perf_counter()
         story = _descend(net, data.train, settings, lr, progress)
         seconds = time.perf_counter() - begin
@@ -67,14 +67,14 @@ def train(name: str, data: Mnist, settings: Settings, progress: Callable[[int, i
             lr /= 10
             note = f"lr lowered from {settings.lr:g} to {lr:g}: with more the loss did not stay below chance"
     if story is None:
-        raise RuntimeError(f"{name}: the loss did not stay below chance at any of {RESTARTS + 1} learning rates")
+        raise RuntimeError(f"{recipe.name}: the loss did not stay below chance at any of {RESTARTS + 1} learning rates")
     with torch.no_grad():
         losses = ensemble.branch_cross_entropy(_logits(net, data.train), data.train.labels)
     curve = [(step, points.mean().item()) for step, points in story]
     band = [(step, points.min().item(), points.max().item()) for step, points in story]
-    run = Run(name, net, lr, seconds, curve, band, losses, lr_note=note)
+    run = Run(recipe, net, lr, seconds, curve, band, losses, lr_note=note)
     run.accuracy = accuracies(run, data)
-    if RECIPES[name].is_spectral:
+    if recipe.is_spectral:
         run.accuracy_logits = accuracies(run, data, "logits")
         run.branch_accuracy = [_share(logits, data.test.labels) for logits in _logits(net, data.test)]
     return run
@@ -140,7 +140,7 @@ def accuracies(run: Run, data: Mnist, space: str = "probabilities") -> dict[str,
     """Test accuracy: one number, or one a weighting (of probabilities or of logits) where there are branches."""
     images, labels = data.test.images, data.test.labels
     with torch.no_grad():
-        if not RECIPES[run.name].is_spectral:
+        if not run.recipe.is_spectral:
             return {"test": _share(run.net.predict(images), labels)}  # type: ignore[operator]
         return {
             rule: _share(run.net.predict(images, weights, space), labels)  # type: ignore[operator]
