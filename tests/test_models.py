@@ -85,3 +85,5 @@ def test_wrong_depths() -> None:
         models.DenseNet(41, 12)
     with pytest.raises(ValueError, match=r"^DenseNet: depth must be 3 n \+ 4 with n at least 1, got 5$"):
         models.DenseNet(5, 12, bottleneck=False)
+    with pytest.raises(ValueError, match=r"^CifarVGG: depth must be one of 16, 19, got 11$"):
+        models.CifarVGG(11)

@@ -90,7 +90,8 @@ class _Convolution:
         return to_ranks(x, u)
 
     def out_of(self, h: Tensor, u: Tensor, bias: Tensor | None, like: Tensor) -> Tensor:
-        return from_ranks(h, u, bias, 1, layout_of(like))
+        layout = layout_of(like)
+        return from_ranks(h, u, bias, 1, layout).contiguous(memory_format=layout)
 
     def through(self, a: Tensor, core: Tensor) -> Tensor:
         return functional.conv2d(a, self._whole(core), None, *self.geometry)

@@ -13,6 +13,7 @@ from .activations import wide
 from .branch_conv2d import Pair, layout_of
 
 PASS = 24  # multiply-adds that take as long as writing a rank channel's value and reading it again
+FEW = 16  # pixels up to which converting an image takes less than a product of its own
 
 
 def check(
@@ -178,25 +179,27 @@ def fold_out_of(core: Tensor, u_out: Tensor, groups: int) -> Tensor:
 def to_ranks(x: Tensor, u_in: Tensor, groups: int = 1) -> Tensor:
     """x (N, C, H, W) in its rank channels, (N, groups r_in, H, W) in channels_last.
 
-    One product an image reads NCHW and writes channels_last, at the cost of neither layout's conversion. oneDNN's
-    1 x 1 convolution falls off a cliff at one channel, so the product takes that too.
+    Of NCHW one product an image reads planes and writes channels_last, at the cost of no conversion.
     """
     n, _, h, w = x.shape
     rank = u_in.shape[1]
-    if groups == 1 and (rank == 1 or layout_of(x) is torch.contiguous_format):
-        rows = torch.bmm(x.flatten(2).mT, u_in.expand(n, *u_in.shape))
-        return rows.view(n, h, w, rank).permute(0, 3, 1, 2)
-    weight = u_in.view(groups, -1, rank).mT.reshape(groups * rank, -1, 1, 1)
-    return functional.conv2d(x, weight, groups=groups).contiguous(memory_format=torch.channels_last)
+    if groups > 1:
+        weight = u_in.view(groups, -1, rank).mT.reshape(groups * rank, -1, 1, 1)
+        return functional.conv2d(x, weight, groups=groups).contiguous(memory_format=torch.channels_last)
+    if layout_of(x) is torch.contiguous_format and h * w > FEW:
+        rows = torch.bmm(x.flatten(2).mT, u_in.expand(n, *u_in.shape)).view(n, h, w, rank)
+    else:
+        rows = x.permute(0, 2, 3, 1) @ u_in
+    return rows.permute(0, 3, 1, 2)
 
 
 def from_ranks(h: Tensor, u_out: Tensor, bias: Tensor | None, groups: int, layout: torch.memory_format) -> Tensor:
-    """y (N, O, H', W') in `layout` from its rank channels h (N, groups r_out, H', W')."""
+    """y (N, O, H', W') from its rank channels h (N, groups r_out, H', W'); in `layout` unless it has few pixels."""
     n, _, height, width = h.shape
-    if groups == 1 and layout is torch.contiguous_format:
+    if groups > 1:
+        return functional.conv2d(h, u_out.view(*u_out.shape, 1, 1), bias, groups=groups)
+    if layout is torch.contiguous_format and height * width > FEW:
         planes, factor = h.flatten(2), u_out.expand(n, *u_out.shape)
         y = torch.bmm(factor, planes) if bias is None else torch.baddbmm(bias.view(1, -1, 1), factor, planes)
         return y.view(n, u_out.shape[0], height, width)
-    if groups == 1 and u_out.shape[1] == 1:
-        return functional.linear(h.permute(0, 2, 3, 1), u_out, bias).permute(0, 3, 1, 2)
-    return functional.conv2d(h, u_out.view(*u_out.shape, 1, 1), bias, groups=groups)
+    return functional.linear(h.permute(0, 2, 3, 1), u_out, bias).permute(0, 3, 1, 2)
