@@ -1,10 +1,12 @@
 """Structured layers in the place of dense ones, in any model; the decompositions and rank rules behind them."""
 
+from .baselines import MatrixConv2d, to_cp, to_matrix, to_matrix_dlrt
 from .csg import CSGSummary, load_published, slices_of_model, to_csg
 from .csg_fit import CodeSizeStudy, code_size_study, fit_csg
 from .decompose import DecomposeAt, decompose, reconstruct, to_tucker
 from .evbmf import evbmf, evbmf_rank
 from .layers import LayerChange, Summary
+from .pruning import prune_grasp, prune_magnitude, prune_snip
 from .ranks import Budget, Energy, Evbmf, Fraction, allocate
 from .spectral import FlatSpectralLinear, to_spectral
 from .swap import swap_parameters
@@ -22,6 +24,7 @@ __all__ = [
     "FlatSpectralLinear",
     "Fraction",
     "LayerChange",
+    "MatrixConv2d",
     "Summary",
     "Tucker",
     "allocate",
@@ -33,10 +36,16 @@ __all__ = [
     "hooi",
     "hosvd",
     "load_published",
+    "prune_grasp",
+    "prune_magnitude",
+    "prune_snip",
     "reconstruct",
     "slices_of_model",
     "swap_parameters",
+    "to_cp",
     "to_csg",
+    "to_matrix",
+    "to_matrix_dlrt",
     "to_spectral",
     "to_tucker",
     "tucker_round",

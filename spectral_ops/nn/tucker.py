@@ -198,6 +198,9 @@ class TuckerLinear(Ranked):
         ranks: Sequence[int],
     ) -> None:
         super().__init__()
+        self._matrix(in_features, out_features, bias, ranks, {"device": device, "dtype": dtype})
+
+    def _matrix(self, in_features: int, out_features: int, bias: bool, ranks: Sequence[int], like: Any) -> None:
         name = type(self).__name__
         full = (
             arguments.size(name, "out_features", out_features),
@@ -210,7 +213,7 @@ class TuckerLinear(Ranked):
                 raise ValueError(f"{name}: ranks must be at most {full}, got {tuple(ranks)}")
         self.in_features, self.out_features, self._fan_in = in_features, out_features, in_features
         factors = [(out_features, ranks[0]), (in_features, ranks[1])]
-        self._register(tuple(ranks), factors, out_features if bias else 0, {"device": device, "dtype": dtype})
+        self._register(tuple(ranks), factors, out_features if bias else 0, like)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O)."""
