@@ -14,6 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+
+def _crelu(z: Tensor) -> Tensor:
+    return torch.view_as_complex(torch.relu_(torch.view_as_real(z)))
+
+
+def _modrelu(z: Tensor) -> Tensor:
+    """b = -0.1; no number here is 0."""
+    r = z.abs()
+    return z * (torch.relu_(r - 0.1) / r)
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": torch.relu_,
@@ -21,6 +32,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
+    "crelu": _crelu,
+    "modrelu": _modrelu,
 }
 IN_PLACE = {**ACTIVATIONS, "tanh": torch.tanh_, "sigmoid": torch.sigmoid_}
 

@@ -105,9 +105,12 @@ def learn(*values: Any) -> None:
 
 
 def in_double(value: Any) -> Any:
-    """The same arguments in float64; what wants a gradient keeps wanting it."""
+    """The same arguments in float64 and complex128; what wants a gradient keeps wanting it."""
     if isinstance(value, Tensor):
-        return value.detach().double().requires_grad_(value.requires_grad) if value.is_floating_point() else value
+        if not (value.is_floating_point() or value.is_complex()):
+            return value
+        exact = torch.complex128 if value.is_complex() else torch.float64
+        return value.detach().to(exact).requires_grad_(value.requires_grad)
     return [in_double(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -32,8 +32,16 @@ def cases() -> Iterator[Case]:
                 for training in (False, True):
                     name = f"spectral_conv2d 64->64 3x3 {image}x{image} N={SAMPLES} Q={q} {layout} {passes(training)}"
                     limits = {f"dense {other}": 1.0 for other in LAYOUTS}
-                    build = partial(_layer, q, image, layout, training)
+                    build = partial(_layer, SAMPLES, q, image, layout, training)
                     yield Case(name, "spectral_conv2d", build, "targets", 1.0, limits)
+    for n in (8, 128):
+        for image, target in {32: 1.0, 16: 1.0, 8: 1.3}.items():
+            for training in (False, True):
+                sizes = f"{image}x{image} N={n} Q=4 channels_last {passes(training)}"
+                limits, large = {"dense channels_last": 1.0}, n == 128
+                for op, build in {"spectral_conv2d": _layer, "branch_conv2d": _in_branches}.items():
+                    made = partial(build, n, 4, image, "channels_last", training)
+                    yield Case(f"{op} 64->64 3x3 {sizes}", op, made, "targets", target, limits, large)
     for i, (q, n, width, out, image, window, activation) in enumerate(ODD):
         sizes = f"Q={q} N={n} {width}->{out} {'x'.join(map(str, image))} {'x'.join(map(str, window))} {activation}"
         for op, build in {"branch_conv2d": _branch_conv2d, "spectral_conv2d": _spectral_conv2d}.items():
@@ -56,10 +64,10 @@ def _compare(op: str, args: list[Any], forms: Any, training: bool, learned: list
     return side_by_side(op, args, forms, spent, Gradient() if training else None, **rest)
 
 
-def _layer(q: int, image: int, layout: str, training: bool) -> Built:
+def _layer(n: int, q: int, image: int, layout: str, training: bool) -> Built:
     """The layer against the same in plain PyTorch, and against the dense convolution whose place it takes."""
     values, width = Values("spectral_conv2d"), CHANNELS // q
-    x = values.normal(SAMPLES, CHANNELS, image, image).contiguous(memory_format=LAYOUTS[layout])
+    x = values.normal(n, CHANNELS, image, image).contiguous(memory_format=LAYOUTS[layout])
     weight, bias = values.normal(q, width, width, 3, 3, scale=(2 / (9 * width)) ** 0.5), values.normal(q, width)
     args = [x, dct(q), weight, bias, "relu", dct(q).mT.contiguous(), [1, 1], [1, 1], [1, 1]]
     forms = {
@@ -69,13 +77,23 @@ def _layer(q: int, image: int, layout: str, training: bool) -> Built:
     }
     if layout == "NCHW":  # the fastest stands first: it is compiled too
         forms = dict(sorted(forms.items(), key=lambda form: form[0] != "matmul"))
-    extra = [Contender(f"dense {name}", "own", _dense(name, image, training)) for name in LAYOUTS]
+    extra = [Contender(f"dense {name}", "own", _dense(n, name, image, training)) for name in LAYOUTS]
     return _compare("spectral_conv2d", args, forms, training, [x, weight, bias], extra=extra)
 
 
-def _dense(layout: str, image: int, training: bool) -> Callable[[], Any]:
+def _in_branches(n: int, q: int, image: int, layout: str, training: bool) -> Built:
+    """A layer of a network that stays in its branches, against one grouped convolution and the dense one."""
+    values, width = Values("branch_conv2d"), CHANNELS // q
+    x = values.normal(n, CHANNELS, image, image).contiguous(memory_format=LAYOUTS[layout]).unflatten(1, (q, width))
+    weight, bias = values.normal(q, width, width, 3, 3, scale=(2 / (9 * width)) ** 0.5), values.normal(q, width)
+    args = [x, weight, bias, "relu", [1, 1], [1, 1], [1, 1]]
+    extra = [Contender(f"dense {layout}", "own", _dense(n, layout, image, training))]
+    return _compare("branch_conv2d", args, baselines.branch_conv2d, training, [x, weight, bias], extra=extra)
+
+
+def _dense(n: int, layout: str, image: int, training: bool) -> Callable[[], Any]:
     values = Values("dense convolution")
-    x = values.normal(SAMPLES, CHANNELS, image, image).contiguous(memory_format=LAYOUTS[layout])
+    x = values.normal(n, CHANNELS, image, image).contiguous(memory_format=LAYOUTS[layout])
     weight = values.normal(CHANNELS, CHANNELS, 3, 3, scale=(2 / (9 * CHANNELS)) ** 0.5)
     args = [x, weight.contiguous(memory_format=LAYOUTS[layout]), values.normal(CHANNELS)]
     if training:

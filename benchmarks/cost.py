@@ -2,7 +2,8 @@
 
 One formula a row of the table. Operations are those of the algorithm, whatever the kernel does: a multiply-add counts
 two, a forward pass counts once and the two GEMMs of a gradient (towards the data and towards the parameter) once each,
-recomputed activations not at all; a gradient that nobody asked for costs nothing. Biases and activations are left out:
+recomputed activations not at all; a gradient that nobody asked for costs nothing. A product of complex numbers counts
+four of real ones, two where one factor or the result is real. Biases and activations are left out:
 they are one operation in two times the number of features.
 """
 
@@ -101,8 +102,8 @@ def _hadamard(x: Tensor, dim: int = -1, *_: Any) -> list[Stage]:
 
 
 def _product(matrix: Tensor, columns: int) -> Stage:
-    """matrix @ data with that many columns."""
-    return Stage(2.0 * matrix.numel() * columns, matrix)
+    """matrix @ data with that many columns; a complex matrix meets real data, or gives a real result."""
+    return Stage(2.0 * matrix.numel() * columns * (2 if matrix.is_complex() else 1), matrix)
 
 
 def _to_branches(x: Tensor, transform: Tensor) -> list[Stage]:
@@ -114,7 +115,7 @@ def _from_branches(y: Tensor, inverse: Tensor) -> list[Stage]:
 
 
 def _layer(weight: Tensor, n: int) -> Stage:
-    return Stage(2.0 * weight.numel() * n, weight)
+    return Stage(2.0 * weight.numel() * n * (4 if weight.is_complex() else 1), weight)
 
 
 def _branch_linear(x: Tensor, weight: Tensor, *_: Any) -> list[Stage]:

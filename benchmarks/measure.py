@@ -134,8 +134,8 @@ def error(outputs: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
     """The largest |y - y64| / |y64| (Euclidean norms) over the results."""
     worst = 0.0
     for y, exact in zip(outputs, truth, strict=True):
-        scale = float(exact.double().norm())
-        off = float((y.double() - exact).norm())
+        scale = float(exact.norm())
+        off = float((y.to(exact.dtype) - exact).norm())
         worst = max(worst, off / scale if scale else off)
     return worst
 
