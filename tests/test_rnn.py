@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_s
 
 from spectral_ops.nn import SpectralRNN
 from spectral_ops.ops.activations import apply
-from spectral_ops.transforms import DCT, Identity, Matrix
+from spectral_ops.transforms import DCT, DFT, Identity, Matrix
 
 ops = torch.ops.spectral
 D = torch.float64
@@ -243,6 +243,22 @@ def test_branches_are_networks_of_their_own(packed: bool) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["forward", "both"])
+@pytest.mark.parametrize("output", [None, 2])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_to_dense_is_the_same_function(both: bool, output: int | None, activation: str) -> None:
+    """torch's layer in its place, under transforms that are not orthogonal."""
+    for transform in (DCT(3, norm="backward"), Matrix(torch.randn(3, 3, dtype=D), learned=True)):
+        net = SpectralRNN(4, 5, 3, output, transform, 2, activation, batch_first=both, bidirectional=both, dtype=D)
+        for p in net.parameters():
+            nn.init.normal_(p, std=0.3)
+        rnn, out = net.to_dense()
+        x = torch.randn(4, 6, 4, 3, dtype=D)
+        torch.testing.assert_close(out(rnn(x.flatten(-2))[0]), net(x)[0].flatten(-2), rtol=1e-10, atol=1e-10)
+        single = SpectralRNN(4, 5, 3, output, DCT(3)).to_dense()
+        assert single[0].weight_hh_l0.dtype == single[1].weight.dtype == torch.float32
+
+
 def test_in_branches_gives_logits_for_an_ensemble() -> None:
     net = SpectralRNN(28, 16, 28, 10)
     y, h_n = net.in_branches(torch.rand(28, 4, 28, 28))
@@ -285,6 +301,20 @@ def test_compiles_and_learns() -> None:
     twin = SpectralRNN(1, 6, 4, 2, batch_first=True)
     twin.load_state_dict(net.state_dict())
     assert torch.equal(twin(x)[0], net(x)[0])
+
+
+def test_to_dense_says_why_not() -> None:
+    for net, error, text in (
+        (
+            SpectralRNN(3, 5, 4, nonlinearity="gelu"),
+            ValueError,
+            "nonlinearity must be tanh or relu, as of torch.nn.RNN",
+        ),
+        (SpectralRNN(3, 5, 4, 2, output_activation="relu"), ValueError, "output_activation must be none, got 'relu'"),
+        (SpectralRNN(3, 5, 4, transform=DFT(4)), TypeError, "branches must be real, for a dense network of torch.nn"),
+    ):
+        with pytest.raises(error, match=f"^SpectralRNN.to_dense: {re.escape(text)}"):
+            net.to_dense()
 
 
 def test_counts_and_text() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tubes import dft
 
 from spectral_ops import bcirc, tnorm, tprod, tubal_rank
-from spectral_ops.nn import SpectralLinear, structured
+from spectral_ops.nn import SpectralLinear, SpectralMLP, structured
 from spectral_ops.transforms import DCT, Identity, Matrix, Transform
 
 N, I, O, Q = 5, 4, 3, 6
@@ -139,6 +139,23 @@ def test_under_hartleys_transform_the_layer_is_block_circulant() -> None:
     assert found.relative_error(dense) < 1e-14
     close(found.weight, layer.weight)
     assert SpectralLinear.from_dense(dense, Q).relative_error(dense) > 0.1  # a DCT does not hold it
+
+
+@every_transform
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_network_of_layers_as_a_dense_one(name: str, rank: int | None) -> None:
+    """Branches side by side in block-diagonal matrices; the transform is part of the first."""
+    transform = TRANSFORMS[name]() or DCT(Q)
+    for activation in ("relu", "gelu", "silu", "tanh", "sigmoid"):
+        net = SpectralMLP([I, 5, 3, 4], Q, transform, rank, activation, output_bias=True, dtype=F64)
+        for bias in net.biases:
+            nn.init.normal_(bias)
+        x = torch.randn(6, I, Q, dtype=F64)
+        dense = net.to_dense()
+        close(dense(x).unflatten(1, (4, Q)).permute(2, 0, 1), net(x))
+    assert SpectralMLP([I, 4], Q).to_dense()[1].weight.dtype == torch.float32
+    count = sum(isinstance(layer, nn.Linear) for layer in dense)
+    assert count == (3 if rank is None else 6)
 
 
 # ---- from_dense ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import nn
 from tubes import dft
 
 from spectral_ops import algebra
-from spectral_ops.nn import SpectralLinear
+from spectral_ops.nn import SpectralLinear, SpectralMLP
 from spectral_ops.transforms import DCT
 
 _L, _A = DCT(6), torch.ones(3, 4, 6)
@@ -133,6 +133,10 @@ WRONG_ALGEBRA: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: SpectralLinear(2, 3, 6, activation="relu").to_dense(), ValueError,
         f"{_TO}: activation must be none, for the layer to be a matrix, got 'relu'",
+    ),
+    (
+        lambda: SpectralMLP([2, 3], 6, dft()).to_dense(), TypeError,
+        "SpectralMLP.to_dense: branches must be real, for a dense network of torch.nn to have them, got complex ones",
     ),
     (
         lambda: SpectralLinear(2, 3, 6).relative_error(nn.Linear(18, 12)), ValueError,

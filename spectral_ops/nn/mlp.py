@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from .. import ensemble
 from ..transforms import Transform
-from . import arguments
+from . import arguments, structured
+
+_MODULES = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class SpectralMLP(nn.Module):
@@ -157,6 +159,26 @@ class SpectralMLP(nn.Module):
         if self.readout == "abs":
             return torch.ops.spectral.branch_ensemble(self(x), weights, space)
         return torch.ops.spectral.spectral_ensemble(x, self.transform.matrix_as(x), *self.network(), weights, space)
+
+    def to_dense(self) -> nn.Sequential:
+        """The dense network that has all branches side by side: block-diagonal matrices, the transform in the first.
+
+        `net.to_dense()(x)` (N, C Q') has logit c of branch k at c Q' + k: its `.unflatten(1, (C, Q')).permute(2, 0, 1)`
+        is `net(x)`. Of the parameters' dtype and device, computed in float64 and rounded once.
+
+        Raises: TypeError for complex branches.
+        """
+        structured.check_real(f"{type(self).__name__}.to_dense", self.is_complex)
+        layers: list[nn.Module] = [nn.Flatten()]
+        with torch.no_grad():
+            for weight, bias, activation in zip(*self.network(), strict=True):
+                matrix = self.transform.matrix_as(weight.double()) if len(layers) == 1 else None
+                blocks = structured.block_diagonal(weight.double(), matrix)
+                vector = None if bias is None else bias.mT.flatten()
+                layers.append(structured.dense_linear(blocks, vector, weight.dtype))
+                if activation != "none":
+                    layers.append(_MODULES[activation]())
+        return nn.Sequential(*layers)
 
     def operations(self) -> int:
         """Multiply-adds of real numbers for one real sample in all branches: the transform as a matrix, each weight."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ..transforms import Transform
-from . import arguments
+from . import arguments, structured
 
 
 class SpectralRNN(nn.Module):
@@ -213,6 +213,48 @@ class SpectralRNN(nn.Module):
         x = torch.ops.spectral.from_branches(h.transpose(0, 1).reshape(q, t * n, o), inverse).view(t, n, o, -1)
         # of one or two branches the op cannot tell half a spectrum from the whole one
         return x.real.contiguous() if x.is_complex() and self.transform.is_half else x
+
+    def to_dense(self) -> tuple[nn.RNN, nn.Linear]:
+        """The dense recurrent network that has all branches in one state, and the map from it to this layer's output.
+
+        With (rnn, out) = net.to_dense(): out(rnn(x.flatten(-2))[0]) = net(x)[0].flatten(-2). The transform is part of
+        weight_ih_l0, weights are block diagonal, and feature p Q' + k of the state is p of branch k; so are those of
+        the dense h_n. There is no way back from any dense RNN: its activation acts in the original domain.
+
+        Returns: modules of the parameters' dtype and device, computed in float64 and rounded once.
+        Raises: ValueError for a nonlinearity that torch.nn.RNN has not, and for an output_activation; TypeError for
+            complex branches.
+        """
+        op = f"{type(self).__name__}.to_dense"
+        structured.check_real(op, self.is_complex)
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"{op}: nonlinearity must be tanh or relu, as of torch.nn.RNN, got {self.nonlinearity!r}")
+        if self.output_activation != "none":
+            raise ValueError(f"{op}: output_activation must be none, got {self.output_activation!r}")
+        first = self.weight_x_l0
+        q, p, dtype = self.transform.length, self.transform.branches, first.dtype
+        rnn = nn.RNN(
+            self.input_size * q, self.hidden_size * p, self.num_layers, self.nonlinearity, self.bias, self.batch_first,
+            self.dropout, self.bidirectional, device=first.device, dtype=dtype,
+        )  # fmt: skip
+        with torch.no_grad():
+            matrix, inverse = (f(first.double()) for f in (self.transform.matrix_as, self.transform.inverse_as))
+            readouts = []
+            for layer in range(self.num_layers):
+                for direction in self._directions:
+                    end = f"l{layer}{direction}"
+                    weight_x, weight_h = (getattr(self, f"weight_{name}_{end}").double() for name in "xh")
+                    into = structured.block_diagonal(weight_x, None if layer else matrix)
+                    getattr(rnn, f"weight_ih_{end}").copy_(into)
+                    getattr(rnn, f"weight_hh_{end}").copy_(structured.block_diagonal(weight_h))
+                    if self.bias:
+                        getattr(rnn, f"bias_ih_{end}").copy_(getattr(self, f"bias_{end}").mT.flatten())
+                        getattr(rnn, f"bias_hh_{end}").zero_()
+            for direction in self._directions:
+                states = torch.eye(self.hidden_size, dtype=matrix.dtype, device=matrix.device).expand(p, -1, -1)
+                weight = states if self.output_size is None else getattr(self, f"weight_y{direction}").double()
+                readouts.append(torch.einsum("qk,kop->oqpk", inverse, weight).flatten(2).flatten(0, 1))
+            return rnn.train(self.training), structured.dense_linear(torch.block_diag(*readouts), None, dtype)
 
     def operations(self) -> int:
         """Multiply-adds of real numbers for one step of one real sample, transforms (as matrices) included."""

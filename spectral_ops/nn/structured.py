@@ -57,6 +57,30 @@ def _nearest(dense: Tensor, transform: Transform) -> Tensor:
     return torch.complex(*found.chunk(2)).view(-1, *rest)
 
 
+def block_diagonal(blocks: Tensor, transform: Tensor | None = None) -> Tensor:
+    """The matrix (O Q', I Q') of branches W (Q', O, I) side by side, feature o Q' + k being o of branch k.
+
+    transform: (Q', Q), of what comes in: then (O Q', I Q).
+    """
+    matrix = torch.eye(len(blocks), dtype=blocks.dtype, device=blocks.device) if transform is None else transform
+    return torch.einsum("koi,kq->okiq", blocks, matrix).flatten(2).flatten(0, 1)
+
+
+def dense_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linear:
+    """A torch.nn.Linear with these values."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    layer.weight = rounded(weight, dtype)
+    if bias is not None:
+        layer.bias = rounded(bias, dtype)
+    return layer
+
+
+def check_real(op: str, is_complex: bool) -> None:
+    """TypeError of complex branches, where a dense network of real numbers is wanted."""
+    if is_complex:
+        raise TypeError(f"{op}: branches must be real, for a dense network of torch.nn to have them, got complex ones")
+
+
 def tubes_of(bias: Tensor, transform: Transform) -> Tensor:
     """The bias (Q, O) in the original domain of one in branches (Q', O)."""
     inverse, branches = together(transform.inverse_as(bias), bias)
