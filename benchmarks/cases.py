@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from spectral_ops.ops import dct as dct_rule
 
-from . import baselines, complex_numbers, convolutions, cost, filters, odd_shapes, tucker
+from . import baselines, complex_numbers, convolutions, cost, filters, odd_shapes, tucker, tucker_networks
 from .contenders import Built, Case, Gradient, Values, backend_of, call, dct, in_double, learn, scipy_dct, side_by_side
 from .cost import Cost
 from .measure import Contender
@@ -35,7 +35,8 @@ ops = torch.ops.spectral
 def cases() -> list[Case]:
     """Every case, in the order of the report."""
     networks = [*_networks(), *_steps(), *_recurrent(), *_dcts(), *_ensembles(), *complex_numbers.cases()]
-    return [*networks, *convolutions.cases(), *filters.cases(), *tucker.cases(), *odd_shapes.cases()]
+    layers = [*convolutions.cases(), *filters.cases(), *tucker.cases(), *tucker_networks.cases()]
+    return [*networks, *layers, *odd_shapes.cases()]
 
 
 def _pair(

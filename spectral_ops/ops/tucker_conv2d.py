@@ -134,10 +134,13 @@ def reference(
 
 def whole_core(core: Tensor, r_out: int, u_h: Tensor | None, u_w: Tensor | None, groups: int) -> Tensor:
     """(groups r_out, r_in, kh, kw): the weight of the middle stage, spatial factors multiplied in."""
-    if u_w is not None:
-        core = core @ wide(u_w).mT
-    if u_h is not None:
-        core = wide(u_h) @ core
+    if u_h is not None or u_w is not None:
+        # both at once, as one product: the entries of the core are many and the window is small
+        sides = [
+            torch.eye(n).to(core) if u is None else wide(u) for n, u in zip(core.shape[2:], (u_h, u_w), strict=True)
+        ]
+        pairs = sides[0][:, None, :, None] * sides[1][None, :, None, :]  # (kh, kw, r_h, r_w)
+        core = (core.flatten(2) @ pairs.flatten(2).flatten(0, 1).mT).unflatten(2, pairs.shape[:2])
     return core.repeat(groups, 1, 1, 1) if core.shape[0] < groups * r_out else core
 
 
