@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .recipes.training import Settings
 
 EXPERIMENTS = ("rnn-mnist", "conv-mnist", "mlp-mnist")
+GENERATED = ("csg-mnist", "csg-cifar10")
 _TRANSFORMS = ("dct", "dst", "dft", "dft-whole", "hadamard", "haar", "identity")  # recipes/spectra.py has them
 
 
@@ -49,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser(
         "train", help="run a recipe: fc-mnist trains one network of the demo, the others compare a spectral network "
-        "with its dense twin and write a report",
+        "with its dense twin, or a ResNet with its CSG versions, and write a report",
     )  # fmt: skip
-    command.add_argument("recipe", choices=["fc-mnist", *EXPERIMENTS])
+    command.add_argument("recipe", choices=["fc-mnist", *EXPERIMENTS, *GENERATED])
     command.add_argument("--model", choices=["dense", "tnn", "spectral", "spectral-r8"], help="fc-mnist: which network")
     command.add_argument("--transform", choices=_TRANSFORMS, help="the others: across the branches (default dct)")
     command.add_argument("--quick", action="store_true", help="the others: fewer epochs and shorter timing")
@@ -75,17 +76,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _training_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data-dir", type=Path, help="a folder with the IDX files of MNIST (60,000 + 10,000 images)")
+    command.add_argument(
+        "--data-dir",
+        type=Path,
+        help="a folder with the IDX files of MNIST (60,000 + 10,000 images), or CIFAR-10's batches",
+    )
     command.add_argument("--epochs", type=int, help="passes over the training data")
     command.add_argument(
         "--lr", type=float, help="Adam's learning rate (default: the recipe's; for paper 1's networks its own, 0.01)"
     )
-    command.add_argument("--batch-size", type=int, default=64, help="default %(default)s, the paper's")
+    command.add_argument("--batch-size", type=int, help="default: the recipe's, mostly the paper's 64")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
 
 
-def _settings(args: argparse.Namespace, quick: bool, lr: float | None = None, epochs: int | None = None) -> Settings:
+def _settings(
+    args: argparse.Namespace, quick: bool, lr: float | None = None, epochs: int | None = None, batch: int | None = None
+) -> Settings:
     """What the command line says, with defaults from the recipe."""
     from .recipes.experiment import QUICK_EPOCHS
     from .recipes.training import Settings
@@ -99,7 +106,7 @@ def _settings(args: argparse.Namespace, quick: bool, lr: float | None = None, ep
     if args.threads:
         torch.set_num_threads(args.threads)
     chosen = args.epochs or (QUICK_EPOCHS if quick else epochs or Settings.epochs)
-    return Settings(chosen, args.batch_size, args.lr or lr or Settings.lr, args.seed)
+    return Settings(chosen, args.batch_size or batch or Settings.batch_size, args.lr or lr or Settings.lr, args.seed)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -117,6 +124,8 @@ def _demo(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     if args.recipe in EXPERIMENTS:
         return _compare(args)
+    if args.recipe in GENERATED:
+        return _generated(args)
     for option in ("transform", "quick", "out"):
         if getattr(args, option):
             raise SystemExit(f"spectral: --{option} is not an option of fc-mnist")
@@ -151,6 +160,20 @@ def _compare(args: argparse.Namespace) -> int:
     _, runs = experiment.run(chosen, settings, args.data_dir, out, args.quick)
     if args.save:
         _save(runs[-1].net, args.save)
+    return 0
+
+
+def _generated(args: argparse.Namespace) -> int:
+    for option in ("model", "transform", "save"):
+        if getattr(args, option):
+            raise SystemExit(f"spectral: --{option} is not an option of {args.recipe}")
+    from .recipes import generated
+
+    module = importlib.import_module(f"spectral_ops.recipes.{args.recipe.replace('-', '_')}")
+    plan = module.PLAN
+    settings = _settings(args, args.quick, plan.lr, plan.epochs, plan.batch_size)
+    images = module.images(args.data_dir, settings.seed)
+    generated.run(plan, images, settings, args.out or Path("runs") / args.recipe, args.quick)
     return 0
 
 

@@ -363,9 +363,13 @@ def write_report(results: dict[str, Any], path: Path) -> None:
         _machine(results["machine"]),
         _notes(results),
     ]
-    page = (
+    path.write_text(page(results["title"], "".join(body)), encoding="utf-8")
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML page in the reports' style."""
+    return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )
-    path.write_text(page, encoding="utf-8")
