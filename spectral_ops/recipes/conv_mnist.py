@@ -39,10 +39,10 @@ class DenseLeNet(OneBranch):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x[:, None])[None]
+        return self.layers[1:](last(self.layers[0](x[:, None])))[None]
 
     def operations(self) -> int:
-        return _operations(1, BRANCHES, BRANCHES, CLASSES)
+        return _operations(BRANCHES, BRANCHES, CLASSES)
 
 
 class BranchedLeNet(ManyBranches):
@@ -63,12 +63,13 @@ class BranchedLeNet(ManyBranches):
         self.end = SpectralMLP([CHANNELS[1] * PIXELS[2] ** 2, HIDDEN, CLASSES], BRANCHES, t, output_bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.layers(x[:, None]).flatten(2).transpose(0, 1)
+        h = self.layers[0](x[:, None])
+        h = self.layers[1:](last(h.flatten(1, 2)).unflatten(1, h.shape[1:3])).flatten(2).transpose(0, 1)
         return readable(torch.ops.spectral.spectral_mlp(h, None, *self.end.network()))
 
     def operations(self) -> int:
         q, times = self.transform.branches, 4 if self.is_complex else 1
-        return times * q * _operations(1, 1, 1, CLASSES) + (2 if self.is_complex else 1) * q * SIDE * SIDE
+        return times * q * _operations(1, 1, CLASSES) + (2 if self.is_complex else 1) * q * SIDE * SIDE
 
 
 class EagerLeNet(ManyBranches):
@@ -87,13 +88,18 @@ class EagerLeNet(ManyBranches):
         weights = [torch.view_as_complex(p) if self.is_complex else p for p in self.weights]
         q = len(self.matrix)
         h = functional.pixel_unshuffle(x[:, None], GRID[0]).to(self.matrix.dtype)
-        h = (self.matrix @ h.flatten(2)).unflatten(2, (PIXELS[0], PIXELS[0]))
+        h = last((self.matrix @ h.flatten(2)).unflatten(2, (PIXELS[0], PIXELS[0])))
         for w, b in (weights[:2], weights[2:4]):
             h = functional.conv2d(h, w.flatten(0, 1), b.flatten(), padding="same", groups=q)
             h = pooled(apply(self.activation, h) if self.is_complex else torch.relu(h))
         h = h.unflatten(1, (q, -1)).flatten(2).transpose(0, 1)
         h = linear(h, weights[4], weights[5], self.activation)
         return readable(linear(h, weights[6], weights[7], "none"))
+
+
+def last(h: Tensor) -> Tensor:
+    """Images in channels_last: pooling, and convolutions in narrow groups, are then two to four times faster."""
+    return h.contiguous(memory_format=torch.channels_last)
 
 
 def pooled(h: Tensor) -> Tensor:
@@ -104,12 +110,12 @@ def pooled(h: Tensor) -> Tensor:
     return h.flatten(2).gather(2, places.flatten(2)).view(places.shape)
 
 
-def _operations(images: int, inputs: int, times: int, classes: int) -> int:
+def _operations(inputs: int, times: int, classes: int) -> int:
     """Multiply-adds of a network with `inputs` sub-images and `times` the channels of a branch."""
     first, second = (times * c for c in CHANNELS)
     convolutions = inputs * first * PIXELS[0] ** 2 + first * second * PIXELS[1] ** 2
     flat = second * PIXELS[2] ** 2
-    return images * (WINDOW * WINDOW * convolutions + times * HIDDEN * (flat + classes))
+    return WINDOW * WINDOW * convolutions + times * HIDDEN * (flat + classes)
 
 
 def experiment(transform: str) -> Experiment:
