@@ -8,9 +8,8 @@
 
 namespace spectral::cuda {
 
-constexpr int kMostLayers = 32;    // they travel as an argument of the kernel, which has 4096 bytes
-constexpr int kWidestBytes = 512;  // of a row's features: two tiles of rows then fit the shared memory of any device
-constexpr int kGradientTile = 32;  // samples of a tile in the kernels that sum over samples
+constexpr int kMostLayers = 32;          // they travel as an argument of the kernel, which has 4096 bytes
+constexpr int kGradientTile = 32;        // samples of a tile in the kernels that sum over samples
 constexpr int64_t kGradientItems = 512;  // about so many blocks keep a device busy
 
 // Of the matrices (O, I) of all branches: where w[q][o][i] is. Adjoints are the same matrix read the other way.
@@ -51,5 +50,77 @@ template <class T> struct Chain {
   ChainLayer<T> layers[kMostLayers];
 };
 template <class T> void run(const Chain<T>&, void* stream);
+
+// Gradients of a chain of layers. A block of the grid takes one branch and `block` samples, and writes its own partial
+// sums, which are added in order later.
+template <class T> struct Gradients {
+  int64_t branches, samples;
+  const T* x;  // (Q, N, I)
+  bool complex;
+  int depth, widest;
+  ChainLayer<T> layers[kMostLayers];
+  const T* grad_y;              // (Q, N, O), or (N, O) with branch weights, or null with a target
+  const int64_t* target;        // (N,), or null: cross-entropy gives the gradient
+  T* logits;                    // (Q, N, O), with a target
+  const T* branch_weights;      // (Q,), or null: the gradient comes through the mixture of all branches
+  bool softmax;                 // the mixture is of probabilities
+  double* branch_sums;          // (blocks, Q), or null: sums of the losses, or of the branch weights' gradients
+  T* grad_x;                    // (Q, N, I) or null
+  T* weight_sums[kMostLayers];  // (blocks, Q, O, I)
+  T* bias_sums[kMostLayers];    // (blocks, Q, O), or null
+  T* arguments;                 // (blocks, Q, arguments_of_a_tile): of the activations
+  int64_t arguments_of_a_tile;
+  int64_t block, blocks;
+};
+template <class T> void run(const Gradients<T>&, void* stream);
+
+// total[i] = sums[0][i] + sums[1][i] + ..., in this order, of several arrays at once.
+template <class T> struct BlockSums {
+  struct Part {
+    const T* sums;
+    T* total;
+    int64_t values;
+  };
+  int64_t blocks;
+  int count;
+  Part parts[2 * kMostLayers];
+};
+template <class T> void run(const BlockSums<T>&, void* stream);
+// total[q] = scale (sums[0][q] + ...), of sums in double.
+template <class T>
+void add_branch_sums(const double* sums, int64_t blocks, int64_t branches, double scale, T* total, void* stream);
+
+// y[i] = grad[i] times the slope of an activation whose result is h[i].
+template <class T>
+void multiply_by_slope(Activation kind, const T* grad, const T* h, int64_t count, T* y, void* stream);
+
+// Recurrent layers, see csrc/cpu/kernels.h; a layer's `tile` is not used. `blocks`: of the samples, in the backward
+// pass.
+template <class T> void run(const Recurrent<T>&, void* stream);
+template <class T> void run_backward(const RecurrentGradients<T>&, int64_t blocks, void* stream);
+
+// Transforms of long tubes, see csrc/cpu/kernels.h.
+template <class T> void run(const LongTubes<T>&, void* stream);
+
+// The Walsh-Hadamard transform of x (outer, n, inner) along n, a power of two; y may be x.
+template <class T> void run(const Butterflies<T>&, void* stream);
+
+// Logits (Q, N, C), of complex ones the real parts; weights (Q,).
+template <class T> struct Ensemble {
+  int64_t branches, samples, classes;
+  const T *logits, *weights;
+  bool complex, softmax;
+  T* y;             // (N, C)
+  const T* grad_y;  // (N, C), in the backward pass
+  T* grad_logits;   // (Q, N, C)
+  double* scores;   // (blocks, Q): sums over the samples of a block
+  int64_t block, blocks;
+};
+template <class T> void run(const Ensemble<T>&, void* stream);
+template <class T> void run_backward(const Ensemble<T>&, void* stream);
+
+// losses[q] = the mean over n of -log softmax(logits[q, n])[target[n]]; NaN where a target is no class.
+template <class T> void cross_entropy(const T* logits, bool complex, const int64_t* target, int64_t branches,
+                                      int64_t samples, int64_t classes, T* losses, void* stream);
 
 }  // namespace spectral::cuda

@@ -61,6 +61,10 @@ def cpp_why_not(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str)
     return checks.too_wide(x.shape[2], weight.shape[1])
 
 
+def cuda_why_not(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> str | None:
+    return checks.network_on_gpu(x, None, [weight])
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     x, weight, bias, activation = args
     torch.ops.spectral_native.branch_linear(x, weight, bias, code(activation), offset(activation), out)

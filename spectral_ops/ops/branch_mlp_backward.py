@@ -95,6 +95,10 @@ def cpp_why_not(
     return checks.too_wide(x.shape[2], *(w.shape[1] for w in weights))
 
 
+def cuda_why_not(grad_y: Tensor, x: Tensor, weights: list[Tensor], *_: Any) -> str | None:
+    return checks.network_on_gpu(x, None, weights)
+
+
 def cpp(args: list[Any], out: list[Any]) -> None:
     grad_y, x, weights, biases, activations, want_grad_x = args
     grad_x, grad_weights, grad_biases = out

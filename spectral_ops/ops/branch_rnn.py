@@ -150,6 +150,11 @@ def cpp_why_not(x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor,
     return checks.too_wide(x.shape[3], weight_x.shape[1], weight_y.shape[1])
 
 
+def cuda_why_not(x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor, *_: Any) -> str | None:
+    widths = (x.shape[3], weight_x.shape[1], weight_y.shape[1])
+    return checks.too_wide_for_gpu(widths, x, most=checks.SHARED_STATE)
+
+
 def cpp(args: list[Any], out: list[Tensor]) -> None:
     *tensors, activation_h, activation_y, lengths = args
     torch.ops.spectral_native.branch_rnn(*tensors, code(activation_h), code(activation_y), lengths, *out)

@@ -150,6 +150,10 @@ def cpp_why_not(grad_y: Any, grad_h: Any, grad_states: Any, *layer: Any) -> str 
     return branch_rnn.cpp_why_not(*layer)
 
 
+def cuda_why_not(grad_y: Any, grad_h: Any, grad_states: Any, *layer: Any) -> str | None:
+    return branch_rnn.cuda_why_not(*layer)
+
+
 def cpp(args: list[Any], out: list[Tensor]) -> None:
     *tensors, activation_h, activation_y, lengths, want_grad_x = args
     grad_x, grad_weight_x, grad_weight_h, grad_weight_y, grad_bias, grad_h0 = out

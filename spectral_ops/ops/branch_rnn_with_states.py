@@ -62,7 +62,7 @@ def reference(
     return y, h, states
 
 
-cpp_why_not = branch_rnn.cpp_why_not
+cpp_why_not, cuda_why_not = branch_rnn.cpp_why_not, branch_rnn.cuda_why_not
 
 
 def cpp(args: list[Any], out: list[Tensor]) -> None:

@@ -249,3 +249,27 @@ def too_large(values: int) -> str | None:
     if values * 32 <= TILE_BUDGET:
         return None
     return f"one tile of 32 samples would keep {values * 32} values, past the {TILE_BUDGET} that fit the cache"
+
+
+SHARED_ROW = 512  # bytes of a row's features: three tiles of 32 rows then fit the shared memory of every GPU
+SHARED_STATE = 384  # the same of recurrent layers, which keep six tiles
+SHARED_TUBE = 96 << 10  # bytes of shared memory that every GPU gives a block of threads, some less
+MOST_LAYERS = 32  # csrc/cuda/kernels.h
+
+
+def too_wide_for_gpu(widths: Sequence[int], *tensors: Tensor | None, most: int = SHARED_ROW) -> str | None:
+    """The reason against the CUDA C++ kernels when a tile of so many features does not fit the shared memory."""
+    widest, size = max(widths), max(4, *(t.element_size() for t in tensors if t is not None))  # half: as float32
+    if widest * size <= most:
+        return None
+    return f"{widest} features of {size} bytes are past the {most} bytes of which tiles fit the shared memory"
+
+
+def network_on_gpu(x: Tensor, transform: Tensor | None, weights: Sequence[Tensor]) -> str | None:
+    """The reason against the CUDA C++ kernels of whole networks."""
+    if len(weights) > MOST_LAYERS:
+        return f"{len(weights)} layers are past the {MOST_LAYERS} that one launch takes"
+    widths = [weights[0].shape[2], *(w.shape[1] for w in weights)]
+    if transform is not None:
+        widths += transform.shape
+    return too_wide_for_gpu(widths, x, transform, *weights)

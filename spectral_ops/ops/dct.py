@@ -47,6 +47,10 @@ def cpp_why_not(x: Tensor, type: int, dim: int, *_: Any) -> str | None:
     return fourier.why_not(x, type, dim, sine=False)
 
 
+def cuda_why_not(x: Tensor, type: int, dim: int, *_: Any) -> str | None:
+    return fourier.cuda_why_not(x, type, dim, sine=False)
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     native(args, out, adjoint=False)
 
@@ -64,7 +68,7 @@ def native(args: list[Any], out: Tensor, adjoint: bool, sine: bool = False) -> N
     first, last = 0 in head, n - 1 in head
     weights = [f.head_in if first else 1.0, f.head_in if last else 1.0]
     weights += [f.head_out if first else 1.0, f.head_out if last else 1.0]
-    table, circle = fourier.table(n, f.type, sine, x.dtype), fourier.circle(fourier.length(n, f.type, sine))
+    table, circle = fourier.table(n, f.type, sine, x.dtype, x.device), fourier.circle(fourier.length(n, f.type, sine))
     entry(x, table, f.type, sine, circle, f.scale, *weights, at, out)
 
 

@@ -50,6 +50,10 @@ def cpp_why_not(x: Tensor, type: int, dim: int, *_: Any) -> str | None:
     return fourier.why_not(x, type, dim, sine=True)
 
 
+def cuda_why_not(x: Tensor, type: int, dim: int, *_: Any) -> str | None:
+    return fourier.cuda_why_not(x, type, dim, sine=True)
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     dct.native(args, out, adjoint=False, sine=True)
 

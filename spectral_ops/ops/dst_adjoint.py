@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from . import dct, trigonometric
-from .dst import cpp_why_not
+from .dst import cpp_why_not, cuda_why_not
 
-__all__ = ["backward", "check", "cpp", "cpp_why_not", "empty", "reference"]
+__all__ = ["backward", "check", "cpp", "cpp_why_not", "cuda_why_not", "empty", "reference"]
 
 
 check, empty = trigonometric.rules("dst_adjoint", sine=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..autograd import outside_modes, untransformed
+from . import checks
 from .trigonometric import cosines
 
 LONGEST_CODELET = 64  # up to here the kernel multiplies by the matrix, split by its symmetry
@@ -36,6 +37,20 @@ def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
     return None
 
 
+def cuda_why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
+    """The reason against the CUDA C++ kernel for a transform of x along dim."""
+    n = x.shape[dim]
+    if n <= LONGEST_CODELET:
+        return None
+    if type == 4 and n % 2:
+        return f"the long kernel folds type 4 into n / 2 values, and n = {n} is odd"
+    size = length(n, type, sine)
+    needed = 4 * max(size, circle(size)) * max(4, x.element_size())  # two arrays of complex numbers
+    if needed > checks.SHARED_TUBE:
+        return f"n = {n} takes {needed} bytes of shared memory, past the {checks.SHARED_TUBE} of every GPU"
+    return None
+
+
 def length(n: int, type: int, sine: bool) -> int:
     """Of the complex Fourier transform that gives a transform of n values."""
     return {1: 2 * (n + (1 if sine else -1)), 2: n, 3: n, 4: n // 2}[type]
@@ -50,18 +65,18 @@ def circle(length: int) -> int:
     return 0 if rest == 1 else 1 << (2 * length - 2).bit_length()
 
 
-def table(n: int, type: int, sine: bool, dtype: torch.dtype) -> Tensor:
+def table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
     """What `LongTubes` in csrc/cpu/kernels.h lists, as pairs one after the other, from exact angles in float64.
 
     Roots exp(-2 pi i j / length) (or of the circle); turns: types 2, 3 exp(i pi k / 2n), 2k <= n, type 4
     exp(-i pi (4j+1) / 4n) and exp(-i pi k / n); with a circle the chirp exp(-i pi j^2 / length), and the transform of
     its inverse over the circle.
     """
-    return (_table if outside_modes() else _table.__wrapped__)(n, type, sine, dtype)
+    return (_table if outside_modes() else _table.__wrapped__)(n, type, sine, dtype, device)
 
 
 @functools.lru_cache(maxsize=64)
-def _table(n: int, type: int, sine: bool, dtype: torch.dtype) -> Tensor:
+def _table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
     size = length(n, type, sine)
     around = circle(size)
     parts = [_turns(-4 * np.arange(around or size), around or size)]
@@ -79,7 +94,7 @@ def _table(n: int, type: int, sine: bool, dtype: torch.dtype) -> Tensor:
         parts += [chirp, np.fft.fft(inverse) / around]
     pairs = np.concatenate(parts).view(np.float64)
     with untransformed():  # the cache outlives any transform that the caller is in
-        return torch.from_numpy(pairs.astype(np.float64 if dtype == torch.float64 else np.float32))
+        return torch.from_numpy(pairs.astype(np.float64 if dtype == torch.float64 else np.float32)).to(device)
 
 
 def _turns(t: np.ndarray, quarter: int) -> np.ndarray:

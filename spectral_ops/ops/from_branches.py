@@ -53,6 +53,10 @@ def cpp_why_not(y: Tensor, inverse: Tensor) -> str | None:
     return checks.too_large(y.shape[2] * (y.shape[0] + inverse.shape[0]))
 
 
+def cuda_why_not(y: Tensor, inverse: Tensor) -> str | None:
+    return checks.too_wide_for_gpu(inverse.shape, y, inverse)
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     torch.ops.spectral_native.from_branches(*args, out)
 

@@ -61,6 +61,10 @@ def cpp_why_not(x: Tensor, matrix: Tensor, dim: int) -> str | None:
     return None
 
 
+def cuda_why_not(x: Tensor, matrix: Tensor, dim: int) -> str | None:
+    return checks.too_wide_for_gpu(matrix.shape, x, matrix)
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     x, matrix, dim = args
     one = (1.0,) * 5

@@ -101,6 +101,10 @@ def cpp_why_not(
     return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
 
 
+def cuda_why_not(grad_y: Tensor, x: Tensor, transform: Tensor | None, weights: list[Tensor], *_: Any) -> str | None:
+    return checks.network_on_gpu(x, transform, weights)
+
+
 def cpp(args: list[Any], out: list[Any]) -> None:
     grad_y, x, transform, weights, biases, activations, branch_weights, space, want_grad_x = args
     grad_branches, grad_weights, grad_biases, grad_branch_weights = out

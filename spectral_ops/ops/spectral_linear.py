@@ -106,6 +106,10 @@ def cpp_why_not(
     return checks.too_wide(i, o) or checks.too_large((i + o) * (x.shape[2] + transform.shape[0]))
 
 
+def cuda_why_not(x: Tensor, transform: Tensor, weight: Tensor, *_: Any) -> str | None:
+    return checks.network_on_gpu(x, transform, [weight])
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     x, transform, weight, bias, activation, inverse, output_activation = args
     torch.ops.spectral_native.spectral_linear(

@@ -109,6 +109,10 @@ def cpp_why_not(
     return spectral_linear.cpp_why_not(x, transform, weight, bias, activation, inverse, output_activation)
 
 
+def cuda_why_not(grad_y: Tensor, x: Tensor, y: Tensor, transform: Tensor, weight: Tensor, *_: Any) -> str | None:
+    return checks.network_on_gpu(x, transform, [weight])
+
+
 def cpp(args: list[Any], out: list[Tensor]) -> None:
     grad_y, x, y, transform, weight, bias, activation, inverse, output_activation, want_grad_x = args
     grad_x, grad_weight, grad_bias = out

@@ -81,6 +81,10 @@ def cpp_why_not(
     return reason
 
 
+def cuda_why_not(x: Tensor, transform: Tensor | None, weights: list[Tensor], *_: Any) -> str | None:
+    return checks.network_on_gpu(x, transform, weights)
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     x, transform, weights, biases, activations = args
     torch.ops.spectral_native.spectral_mlp(

@@ -87,6 +87,10 @@ def cpp_why_not(
     return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
 
 
+def cuda_why_not(x: Tensor, transform: Tensor | None, weights: list[Tensor], *_: Any) -> str | None:
+    return checks.network_on_gpu(x, transform, weights)
+
+
 def cpp(args: list[Any], out: list[Tensor]) -> None:
     x, transform, weights, biases, activations, target = args
     codes = [code(a) for a in activations]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import branch_mlp_backward, spectral_mlp
+from . import branch_mlp_backward, checks, spectral_mlp
 from . import spectral_mlp_cross_entropy as loss_op
 from .activations import code, dense_like, narrow, offsets, wide
 
@@ -85,6 +85,10 @@ def cpp_why_not(
     x: Tensor, transform: Tensor | None, weights: Any, biases: Any, activations: Any, *_: Any
 ) -> str | None:
     return spectral_mlp.cpp_why_not(x, transform, weights, biases, activations)
+
+
+def cuda_why_not(x: Tensor, transform: Tensor | None, weights: list[Tensor], *_: Any) -> str | None:
+    return checks.network_on_gpu(x, transform, weights)
 
 
 def cpp(args: list[Any], out: list[Any]) -> None:

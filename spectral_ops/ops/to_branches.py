@@ -44,6 +44,10 @@ def cpp_why_not(x: Tensor, transform: Tensor) -> str | None:
     return checks.too_large(x.shape[1] * (x.shape[2] + transform.shape[0]))
 
 
+def cuda_why_not(x: Tensor, transform: Tensor) -> str | None:
+    return checks.too_wide_for_gpu(transform.shape, x, transform)
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     torch.ops.spectral_native.to_branches(*args, out)
 

@@ -1,6 +1,6 @@
 // Chains of small products: a block takes one branch and goes through tiles of its rows. Where the weights of all
 // layers fit the shared memory they are read once; otherwise those of a layer, as many outputs at a time as fit.
-#include "product.cuh"
+#include "rows.cuh"
 
 namespace spectral::cuda {
 
@@ -12,35 +12,6 @@ struct Plan {
   int64_t staged;  // values of shared memory for weights
   bool resident;   // they hold all layers
 };
-
-// h[k][n] for the rows of a tile; places of absent rows are 0.
-template <class N, int vectors> SPECTRAL_DEVICE void load_tile(const Real<N>* x, const Layout& from,
-                                                               Shared<int64_t> places, int features, int count,
-                                                               Shared<N> h) {
-  constexpr int kRows = vectors * kWarp;
-  if (from.feature == 1) {
-    for (int n = warp(); n < kRows; n += warps())
-      for (int k = lane(); k < features; k += kWarp)
-        h[k * kPitch<N, vectors> + n] = n < count ? load_number<N>(x, places[n] + k, from.complex) : N{};
-    return;
-  }
-  for (int k = warp(); k < features; k += warps())
-    for (int n = lane(); n < kRows; n += kWarp)
-      h[k * kPitch<N, vectors> + n] = n < count ? load_number<N>(x, places[n] + k * from.feature, from.complex) : N{};
-}
-
-template <class N, int vectors> SPECTRAL_DEVICE void store_tile(Real<N>* y, const Layout& to, Shared<int64_t> places,
-                                                                int features, int count, Shared<N> h) {
-  if (to.feature == 1) {
-    for (int n = warp(); n < count; n += warps())
-      for (int k = lane(); k < features; k += kWarp)
-        store_number<N>(y, places[n] + k, h[k * kPitch<N, vectors> + n], to.complex);
-    return;
-  }
-  for (int k = warp(); k < features; k += warps())
-    for (int n = lane(); n < count; n += kWarp)
-      store_number<N>(y, places[n] + k * to.feature, h[k * kPitch<N, vectors> + n], to.complex);
-}
 
 // h[i][n] = sum_q row[q] x[n][i][q] with the transform's row of this branch.
 template <class N, int vectors> SPECTRAL_DEVICE void transform_tile(const Chain<Real<N>>& c, Shared<N> row,
@@ -54,14 +25,6 @@ template <class N, int vectors> SPECTRAL_DEVICE void transform_tile(const Chain<
         multiply_add(sum, N(row[q]), load_number<N>(c.x, ((first + n) * features + k) * c.tube + q, c.from.complex));
     h[k * kPitch<N, vectors> + n] = sum;
   }
-}
-
-// r / at.inner by its reciprocal: a division of 64 bits is a call, around which registers are spilled. One off at most.
-SPECTRAL_DEVICE int64_t place(const Layout& at, int64_t q, int64_t r) {
-  int64_t outer = int64_t(double(r) * at.inverse);
-  if (outer * at.inner > r) --outer;
-  if (r - outer * at.inner >= at.inner) ++outer;
-  return q * at.branch + outer * at.outer + (r - outer * at.inner) * at.row;
 }
 
 template <class N, int vectors> __global__ void __launch_bounds__(kMostThreads, 2)
@@ -114,7 +77,8 @@ template <class N, int vectors> __global__ void __launch_bounds__(kMostThreads, 
         });
         barrier();
       }
-      activate_tile<N, vectors>(layer.activation, layer.offset, layer.out, following);
+      activate_tile<N, vectors>(layer.activation, layer.offset, layer.out, j + 1 == c.depth && !c.to.complex,
+                                following);
       if (plan.resident) at += int(staged_values<N>(layer.in, layer.out));
       const Shared<N> done = h;
       h = following;

@@ -70,13 +70,19 @@ SPECTRAL_DEVICE void product(Shared<N> in, int inputs, Shared<N> w, int count, F
 }
 
 // h = activation(h) for `features` of a tile; a pass of its own, because inlined for each accumulator of a product the
-// transcendental functions would take all registers. Between barriers; relu is done by `finished`.
+// transcendental functions would take all registers. Between barriers; relu is done by `finished`. of_real_part: what
+// leaves the complex numbers is real, and so is the activation.
 template <class N, int vectors>
-SPECTRAL_DEVICE void activate_tile(Activation kind, Real<N> offset, int features, Shared<N> h) {
-  if (kind == Activation::none || kind == Activation::relu) return;
+SPECTRAL_DEVICE void activate_tile(Activation kind, Real<N> offset, int features, bool of_real_part, Shared<N> h) {
+  if (kind == Activation::none || (kind == Activation::relu && !kComplex<N>)) return;
   for (int o = warp(); o < features; o += warps())
-    for (int n = lane(); n < vectors * kWarp; n += kWarp)
-      h[o * kPitch<N, vectors> + n] = activate(kind, N(h[o * kPitch<N, vectors> + n]), offset);
+    for (int n = lane(); n < vectors * kWarp; n += kWarp) {
+      const N z = h[o * kPitch<N, vectors> + n];
+      if constexpr (kComplex<N>)
+        h[o * kPitch<N, vectors> + n] = of_real_part ? N{activate(kind, z.re, offset), 0} : activate(kind, z, offset);
+      else
+        h[o * kPitch<N, vectors> + n] = activate(kind, z, offset);
+    }
   barrier();
 }
 template <class N> SPECTRAL_DEVICE N finished(Activation kind, N sum) {
