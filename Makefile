@@ -1,6 +1,7 @@
-# make build | demo | test | test-all | bench | lint | format | native | sanitize | clean
+# make build | demo | test | test-all | bench | gpu | lint | format | native | sanitize | clean
 PYTHON ?= python3
 PIP_ARGS ?=
+OUT ?= runs/gpu
 TRITON ?= 3.9.0
 ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -13,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -n $(shell expr $(JOBS) \> 8 > /dev/null && ech
 NATIVE_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 SANITIZED := build-asan/tree
 
-.PHONY: help build native demo test test-all bench lint format sanitize clean
+.PHONY: help build native demo test test-all bench gpu lint format sanitize clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -54,6 +55,10 @@ test-all: build  ## the slow tests too
 
 bench: build  ## measure every op beside its baselines; prints the table and writes JSON
 	$(BIN)/python -m benchmarks.report $(ARGS)
+
+# The machine's own Python: it has torch, and no network for an environment.
+gpu:  ## on a machine with a GPU: build, check and measure there in nine minutes; OUT=folder
+	$(PYTHON) -m benchmarks.gpu $(OUT)
 
 lint: build  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .

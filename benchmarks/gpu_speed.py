@@ -1,0 +1,332 @@
+"""The measurements of `benchmarks/gpu.py`: device events, cold L2, A/A pairs, shares of measured ceilings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import spectral_ops
+
+from . import cost
+from .gpu import Report
+
+Call = Callable[..., Any]
+SAMPLES, SECONDS = 15, 0.25  # calls of a contender that are timed, and at most so long
+
+
+# ---- the clock -----------------------------------------------------------------------------------------------------
+class Clock:
+    """Times calls on the device with events (on the CPU with the clock of the process)."""
+
+    def __init__(self, device: str, cold_bytes: int) -> None:
+        self.device, self.cold_bytes = device, cold_bytes
+
+    def copies(self, args: Sequence[Any]) -> list[list[Any]]:
+        """The arguments, several times over: together more than twice the L2 cache, 32 times at most."""
+        size = sum(t.numel() * t.element_size() for t in cost.tensors(list(args)))
+        count = min(32, max(1, math.ceil(self.cold_bytes / max(size, 1))))
+        return [list(args), *(_copy(list(args)) for _ in range(count - 1))]
+
+    def seconds(self, call: Call, sets: Sequence[Sequence[Any]]) -> float:
+        """The median of some calls, each on another set of arguments."""
+        for i in range(3):
+            call(*sets[i % len(sets)])
+        self._wait()
+        times: list[float] = []
+        begin = time.perf_counter()
+        while len(times) < SAMPLES and (len(times) < 3 or time.perf_counter() - begin < SECONDS):
+            times.append(self._once(call, sets[len(times) % len(sets)]))
+        return statistics.median(times)
+
+    def _once(self, call: Call, args: Sequence[Any]) -> float:
+        if self.device == "cpu":
+            start = time.perf_counter()
+            call(*args)
+            return time.perf_counter() - start
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call(*args)
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) * 1e-3
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(item) for item in value)
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def replay(call: Call, args: Sequence[Any]) -> Call:
+    """A captured CUDA graph of call(*args)."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            call(*args)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call(*args)
+    return lambda *_: graph.replay()
+
+
+# ---- the cases -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Case:
+    """An op at one size, and what a user would write instead, by name."""
+
+    name: str
+    op: str
+    args: list[Any]
+    others: dict[str, Call] = field(default_factory=dict)
+
+
+def _mlp(x: Tensor, transform: Tensor | None, weights: list, biases: list, activations: list) -> Tensor:
+    h = x if transform is None else (x @ transform.mT).permute(2, 0, 1)
+    for w, b, a in zip(weights, biases, activations, strict=True):
+        h = torch.baddbmm(b[:, None], h, w.mT)  # cuBLAS strided batched GEMM
+        h = torch.relu_(h) if a == "relu" else h
+    return h
+
+
+def _training(
+    x: Tensor, transform: Tensor | None, weights: list, biases: list, acts: list, target: Tensor, _: bool
+) -> Any:
+    leaves = [t.detach().requires_grad_() for t in (*weights, *biases)]
+    half = len(weights)
+    logits = _mlp(x, transform, leaves[:half], leaves[half:], acts)
+    loss = functional.cross_entropy(logits.flatten(0, 1), target.repeat(logits.shape[0]), reduction="sum") / len(target)
+    return torch.autograd.grad(loss, leaves)
+
+
+def _rnn(x: Tensor, wx: Tensor, wh: Tensor, wy: Tensor, bias: Tensor, h: Tensor, *_: Any) -> Any:
+    ys = []
+    z = x @ wx.mT + bias[:, None]
+    for step in z:
+        h = torch.tanh(torch.baddbmm(step, h, wh.mT))
+        ys.append(torch.bmm(h, wy.mT))
+    return torch.stack(ys), h
+
+
+def _fft_dct(x: Tensor, *_: Any) -> Tensor:
+    """Makhoul's form on cuFFT: even samples, then odd ones reversed."""
+    n = x.shape[-1]
+    spectrum = torch.fft.fft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1))
+    turn = torch.polar(x.new_ones(n), torch.arange(n, device=x.device, dtype=x.dtype) * (-math.pi / (2 * n)))
+    return 2 * (spectrum * turn).real
+
+
+def _fourier_layer(
+    x: Tensor, transform: Tensor, w: Tensor, bias: Tensor | None, act: str, inverse: Tensor, *_: Any
+) -> Tensor:
+    """cuFFT, strided batched CGEMM, cuFFT."""
+    branches = torch.fft.rfft(x, norm="ortho").permute(2, 0, 1)
+    return torch.fft.irfft(torch.bmm(branches, w.mT).permute(1, 2, 0), x.shape[2], norm="ortho")
+
+
+def cases(device: str, dry: bool) -> Iterator[Case]:
+    """The table of sizes, the small ones first."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def normal(*shape: int, scale: float = 1.0) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device) * scale
+
+    q = i = 28
+    matrix = spectral_ops.transforms.DCT(q).matrix.float().to(device)
+    widths = [28] * 8 + [10]
+    weights = [normal(q, o, w, scale=(2 / w) ** 0.5) for w, o in itertools.pairwise(widths)]
+    biases = [normal(q, o, scale=0.1) for o in widths[1:]]
+    net = [weights, biases, ["relu"] * 7 + ["none"]]
+    for n in (64,) if dry else (1, 64, 1024, 8192, 65536):
+        x = normal(n, i, q)
+        target = torch.randint(10, (n,), device=device)
+        yield Case(f"spectral_mlp N={n}", "spectral_mlp", [x, matrix, *net], {"eager": _mlp})
+        yield Case(
+            f"training step N={n}", "spectral_mlp_cross_entropy_with_grads", [x, matrix, *net, target, False],
+            {"eager": _training},
+        )  # fmt: skip
+        shares = torch.full((q,), 1 / q, device=device)
+        yield Case(
+            f"spectral_ensemble N={n}", "spectral_ensemble", [x, matrix, *net, shares, "probabilities"],
+            {"eager": lambda *a: (torch.softmax(_mlp(*a[:5]), -1) * a[5][:, None, None]).sum(0)},
+        )  # fmt: skip
+        branches, w = normal(q, n, i), weights[0]
+        gemm = {"cuBLAS strided batched GEMM": lambda x, w, *_: torch.bmm(x, w.mT)}
+        yield Case(f"branch_linear N={n}", "branch_linear", [branches, w, None, "none"], gemm)
+        pair = [torch.complex(branches, normal(q, n, i)), torch.complex(w, normal(*w.shape, scale=0.2))]
+        cgemm = {"cuBLAS strided batched CGEMM": lambda x, w, *_: torch.bmm(x, w.mT)}
+        yield Case(f"branch_linear complex N={n}", "branch_linear", [*pair, None, "none"], cgemm)
+        gather = {"matmul and permute": lambda x, m: (x @ m.mT).permute(2, 0, 1).contiguous()}
+        yield Case(f"to_branches N={n}", "to_branches", [x, matrix], gather)
+    for n in (8,) if dry else (1, 64, 1024):
+        layer = [normal(q, i, i, scale=i**-0.5) for _ in range(3)]
+        args = [normal(28, q, n, i), *layer, normal(q, i), normal(q, n, i), "tanh", "none", None]
+        yield Case(f"branch_rnn T=28 N={n}", "branch_rnn", args, {"eager": _rnn})
+    for n, rows in (
+        ((32, 64), (128, 8))
+        if dry
+        else ((8, 1 << 22), (32, 786432), (64, 393216), (256, 65536), (1024, 16384), (4096, 4096))
+    ):
+        x = normal(rows, n)
+        d = spectral_ops.dct(torch.eye(n)).mT.contiguous().to(device)
+        forms = {"cuFFT form": _fft_dct, "GEMM": lambda x, *_, d=d: x @ d.mT}
+        yield Case(f"dct n={n} rows={rows}", "dct", [x, 2, -1, "backward", False, False], forms)
+        h = spectral_ops.transforms.Hadamard(n).matrix.float().to(device)
+        yield Case(f"hadamard n={n} rows={rows}", "hadamard", [x, -1, True], {"GEMM": lambda x, *_, h=h: x @ h.mT})
+    n, width = (16, 8) if dry else (4096, 64)
+    fourier = spectral_ops.transforms.DFT(32, real=True)
+    forward, back = (m.to(device, torch.complex64) for m in (fourier.matrix, fourier.inverse))
+    w = torch.complex(normal(17, width, width), normal(17, width, width)) * width**-0.5
+    args = [normal(n, width, 32), forward, w, None, "none", back, "none"]
+    yield Case(
+        f"spectral_linear DFT Q=32 I={width} N={n}", "spectral_linear", args, {"cuFFT and CGEMM": _fourier_layer}
+    )
+    n = 64 if dry else 8192
+    args = [normal(28, n, 28), torch.full((28,), 1 / 28, device=device), "probabilities"]
+    mixed = {"eager": lambda z, w, *_: (torch.softmax(z, -1) * w[:, None, None]).sum(0)}
+    yield Case(f"branch_ensemble N={n}", "branch_ensemble", args, mixed)
+
+
+# ---- speed ---------------------------------------------------------------------------------------------------------
+def _ceilings(report: Report, clock: Clock) -> tuple[float, float]:
+    """Operations a second of a float32 GEMM (no tf32), and bytes a second of a copy; read and written counted."""
+    size, values = (256, 1 << 16) if report.dry else (8192, 1 << 30)
+    a, b = (torch.randn(size, size, device=report.device) for _ in range(2))
+    gemm = 2 * size**3 / clock.seconds(torch.mm, [(a, b)])
+    source, out = (torch.randn(values, device=report.device) for _ in range(2))
+    copy = 8 * values / clock.seconds(lambda s, o: o.copy_(s), [(source, out)])
+    report.add(ceiling="float32 GEMM", size=size, flops=gemm)
+    report.add(ceiling="copy", bytes=8 * values, bytes_per_second=copy)
+    for dtype in () if report.dry else (torch.bfloat16,):
+        c, d = a.to(dtype), b.to(dtype)
+        report.add(ceiling=f"{dtype} GEMM", size=size, flops=2 * size**3 / clock.seconds(torch.mm, [(c, d)]))
+    if not report.dry:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        report.add(ceiling="tf32 GEMM", size=size, flops=2 * size**3 / clock.seconds(torch.mm, [(a, b)]))
+        torch.backends.cuda.matmul.allow_tf32 = False
+    return gemm, copy
+
+
+def _contenders(case: Case, dry: bool) -> Iterator[tuple[str, Call]]:
+    """Ours twice, by backend; theirs; the first of theirs compiled and as a captured graph."""
+    op = getattr(torch.ops.spectral, case.op)
+    for backend, reason in spectral_ops.backends(case.op, *case.args):
+        if reason is None and backend != "reference":
+
+            def ours(*args: Any, backend: str = backend) -> Any:
+                with spectral_ops.use(backend):
+                    return op(*args)
+
+            yield backend, ours
+            yield f"{backend} again", ours
+            if not dry:
+                yield f"{backend} graph", replay(ours, case.args)
+    yield from case.others.items()
+    first = next(iter(case.others.values()), None)
+    if first is not None and not dry:
+        if case.op != "spectral_mlp_cross_entropy_with_grads":
+            yield "captured graph", replay(first, case.args)
+        # seconds each: for the sizes of the targets only
+        if case.name in ("spectral_mlp N=64", "spectral_mlp N=65536", "branch_rnn T=28 N=64", "to_branches N=65536"):
+            yield "compile", torch.compile(first, dynamic=False)
+
+
+def speed(report: Report) -> None:
+    """Each case beside its baselines. Small cases first; a case's rows are written when it is done."""
+    cold = 1 if report.dry else 2 * torch.cuda.get_device_properties(0).L2_cache_size
+    clock = Clock(report.device, cold)
+    gemm, copy = _ceilings(report, clock)
+    for case in cases(report.device, report.dry):
+        work = cost.forward(case.op, case.args)
+        # a complex multiply-add is four
+        operations = work.flops * (
+            4 if case.args[1] is not None and any(t.is_complex() for t in cost.tensors(case.args)) else 1
+        )
+        floor = max(operations / gemm, work.bytes / copy)
+        sets = clock.copies(case.args)
+        times: dict[str, float] = {}
+        failures: dict[str, str] = {}
+        contenders = _contenders(case, report.dry)
+        while True:
+            name = "?"
+            try:
+                found = next(contenders, None)
+                if found is None:
+                    break
+                name, call = found
+                times[name] = clock.seconds(call, sets)
+            except Exception as error:
+                failures[name] = f"{type(error).__name__}: {error}"[:300]
+                if name == "?":  # the generator itself has ended
+                    break
+        row: dict[str, Any] = {"case": case.name, "op": case.op, "floor_us": floor * 1e6}
+        row["bound"] = "GEMM" if operations / gemm >= work.bytes / copy else "copy"
+        row["us"] = {name: seconds * 1e6 for name, seconds in times.items()}
+        for backend in ("cpp", "triton"):
+            if backend in times:
+                row[f"{backend}_share"] = floor / times[backend]
+                row[f"{backend}_noise"] = abs(times[f"{backend} again"] / times[backend] - 1)
+        if failures:
+            row["failures"] = failures
+        report.add(**row)
+
+
+# ---- tune ----------------------------------------------------------------------------------------------------------
+def tune(report: Report) -> None:
+    """Candidates for the rows of triton_kernels/tiles.py: other warps, stages and heights; and the crossovers."""
+    report.need_gpu()
+    from spectral_ops.triton_kernels import tiles
+
+    clock = Clock("cuda", 2 * torch.cuda.get_device_properties(0).L2_cache_size)
+    stands = tiles.ROWS
+    for case in cases("cuda", False):
+        reasons = dict(spectral_ops.backends(case.op, *case.args))
+        if reasons.get("triton", "none") is not None or not case.name.endswith(("N=64", "N=65536", "rows=786432")):
+            continue
+        sets = clock.copies(case.args)
+        op = getattr(torch.ops.spectral, case.op)
+        times: dict[str, float] = {}
+        for label, rows in _candidates(stands):
+            tiles.ROWS = rows
+            try:
+                with spectral_ops.use("triton"):
+                    times[label] = clock.seconds(op, sets) * 1e6
+            except Exception as error:  # does not compile, or takes too much shared memory
+                times[label] = math.inf
+                print(case.name, label, error, flush=True)
+            finally:
+                tiles.ROWS = stands
+        with spectral_ops.use("cpp"):
+            cpp = clock.seconds(op, sets) * 1e6 if reasons.get("cpp") is None else math.inf
+        best = min(times, key=times.__getitem__)
+        finite = {label: us for label, us in times.items() if math.isfinite(us)}
+        report.add(case=case.name, best=best, us=finite, cpp_us=cpp if math.isfinite(cpp) else None)
+
+
+def _candidates(stands: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    yield "as it stands", stands
+    for warps in (4, 8):
+        for stages in (1, 2, 3):
+            yield f"warps={warps}, stages={stages}", tuple(r._replace(warps=warps, stages=stages) for r in stands)
+    for factor in (0.5, 2):
+        label = f"rows of a block x {factor:g}"
+        yield label, tuple(r._replace(blocks=_taller(r.blocks, factor)) for r in stands)
+
+
+def _taller(blocks: Any, factor: float) -> dict[str, int]:
+    name = next((n for n in ("R", "N") if n in blocks), None)
+    return {k: max(16, int(v * factor)) if k == name else v for k, v in blocks.items()}
