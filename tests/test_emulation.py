@@ -29,6 +29,7 @@ native_rows = [row for row in RIGHT if TABLE[row.op].native is not None]
 # little enough shared memory that weights are read piece by piece
 TIGHT = 75 << 10
 MANY = 20_000
+WITHOUT = {"csg_kernels", "csg_kernels_backward"}  # generation is one GEMM, which is the library's
 
 
 @pytest.fixture(autouse=True)
@@ -118,5 +119,5 @@ def test_a_class_out_of_range_is_nan() -> None:
 def test_signatures_equal_those_of_the_cpu() -> None:
     """Which `tests/test_contract.py` compares with the table."""
     signatures = native.signatures_of(emulation.library())
-    assert signatures == native.signatures()
+    assert signatures == {op: types for op, types in native.signatures().items() if op not in WITHOUT}
     assert native.signatures("cuda") == ({} if native.status()["cuda"] else signatures)
