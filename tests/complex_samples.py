@@ -43,6 +43,9 @@ _BRANCHES = [
 _LINEAR = [
     (28, 64, 28, 28, True, True, True, "crelu"),
     (5, 17, 10, 15, True, True, True, "none"),
+    (2, 27, 5, 40, True, True, True, "modrelu"),
+    (3, 14, 33, 7, True, True, True, "cardioid"),
+    (1, 30, 9, 21, True, True, None, "zrelu"),
     (2, 3, 4, 2, True, True, True, "cardioid"),
     (2, 3, 2, 3, False, True, False, "modrelu"),
     (2, 3, 2, 2, True, False, None, "zrelu"),

@@ -18,7 +18,13 @@ void branch_linear(const Tensor& x, const Tensor& weight, std::optional<Tensor> 
     net.layers = chain.layers.data();
     net.depth = 1;
     net.y = out<T>(y);
-    if (is_complex(weight)) return run(ComplexNetwork<T>{net, nullptr, nullptr, true, true}, chain.operations);
+    if (is_complex(weight)) {
+      constexpr int64_t kBlock = 128;
+      const ComplexLayer<T> layer{net.samples, net.branches, net.x, chain.layers[0], net.y, kBlock};
+      return parallel_for(0, net.branches * ceil_div(net.samples, kBlock),
+                          grain(4 * std::min(net.samples, kBlock) * chain.operations),
+                          [&](int64_t begin, int64_t end) { kernels<T>().complex_layer(layer, begin, end); });
+    }
     run(net, chain.operations);
   });
 }

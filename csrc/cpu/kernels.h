@@ -60,6 +60,15 @@ template <class T> struct ComplexNetwork {
   bool complex_x, complex_y;
 };
 
+// One layer of complex branches and nothing else. Work item: (branch, block of samples).
+template <class T> struct ComplexLayer {
+  int64_t samples, branches;
+  const T* x;  // (Q', N, I) pairs, as weight, bias and y
+  Layer<T> layer;
+  T* y;  // (Q', N, O)
+  int64_t block;
+};
+
 // Gradients of a chain of layers. Work item: (branch, block of samples); each writes its own partial sums, ordered
 // later.
 template <class T> struct Gradients {
@@ -198,6 +207,7 @@ template <class T> struct Kernels {
   int64_t recurrent_tile;  // and at most in one of a recurrent layer
   void (*network)(const Network<T>&, int64_t begin, int64_t end);
   void (*complex_network)(const ComplexNetwork<T>&, int64_t begin, int64_t end);
+  void (*complex_layer)(const ComplexLayer<T>&, int64_t begin, int64_t end);
   void (*gradients)(const Gradients<T>&, int64_t begin, int64_t end);
   void (*tube_gradients)(const TubeGradients<T>&, int64_t begin, int64_t end);
   int64_t (*tube_items)(const Tubes<T>&);

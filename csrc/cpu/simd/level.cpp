@@ -11,6 +11,7 @@ template <class T> inline constexpr Kernels<T> kernels_of = {
     kRecurrentTile<T>,
     network<T>,
     complex_network<T>,
+    complex_layer<T>,
     gradients<T>,
     tube_gradients<T>,
     tube_items<T>,

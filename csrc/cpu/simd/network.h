@@ -26,6 +26,7 @@ SPECTRAL_INLINE void forward_layer(const Layer<T>& layer, int64_t branch, const 
 
 template <class T> void network(const Network<T>&, int64_t begin, int64_t end);
 template <class T> void complex_network(const ComplexNetwork<T>&, int64_t begin, int64_t end);
+template <class T> void complex_layer(const ComplexLayer<T>&, int64_t begin, int64_t end);
 template <class T> void gradients(const Gradients<T>&, int64_t begin, int64_t end);
 template <class T> void tube_gradients(const TubeGradients<T>&, int64_t begin, int64_t end);
 template <class T> int64_t tube_items(const Tubes<T>&);
