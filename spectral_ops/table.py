@@ -22,7 +22,8 @@ _NATIVE_TRIGONOMETRIC = (
 
 _LAYER = "Tensor x, Tensor weight_x, Tensor weight_h, Tensor weight_y, Tensor? bias, Tensor h0"
 _OPTIONS = "str activation_h='tanh', str activation_y='none', Tensor? lengths=None"
-_NATIVE_OPTIONS = "int activation_h, int activation_y, Tensor? lengths"
+_NATIVE_OPTIONS = "int activation_h, float offset_h, int activation_y, float offset_y, Tensor? lengths"
+_LAYER_TOGETHER = ("x", "weight_x", "weight_h", "weight_y", "bias", "h0")
 
 _CSG = "Tensor codes, Tensor generator, int[] kernel_shapes, int[4] slice_shape, str layout='block'"
 _CSG_KERNEL = "Tensor codes, Tensor generator, int[4] kernel_shape, int[4] slice_shape"
@@ -197,11 +198,13 @@ _ROWS = (
         "branch_rnn",
         f"({_LAYER}, {_OPTIONS}) -> (Tensor, Tensor)",
         f"({_LAYER}, {_NATIVE_OPTIONS}, Tensor(a!) out, Tensor(b!) h) -> ()",
+        complex_together=_LAYER_TOGETHER,
     ),
     Row(
         "branch_rnn_with_states",
         f"({_LAYER}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
         f"({_LAYER}, {_NATIVE_OPTIONS}, Tensor(a!) out, Tensor(b!) h, Tensor(c!) states) -> ()",
+        complex_together=_LAYER_TOGETHER,
     ),
     Row(
         "branch_rnn_backward",
@@ -210,6 +213,7 @@ _ROWS = (
         f"(Tensor? grad_y, Tensor? grad_h, Tensor? grad_states, {_LAYER}, Tensor states, {_NATIVE_OPTIONS}, "
         "Tensor(a!)? grad_x, Tensor(b!) grad_weight_x, Tensor(c!) grad_weight_h, Tensor(d!) grad_weight_y, "
         "Tensor(e!)? grad_bias, Tensor(f!) grad_h0) -> ()",
+        complex_together=("grad_y", "grad_h", "grad_states", *_LAYER_TOGETHER, "states"),
     ),
     Row(
         "csg_kernels",

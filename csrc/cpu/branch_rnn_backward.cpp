@@ -8,13 +8,14 @@ namespace spectral {
 void branch_rnn_backward(std::optional<Tensor> grad_y, std::optional<Tensor> grad_h, std::optional<Tensor> grad_states,
                          const Tensor& x, const Tensor& weight_x, const Tensor& weight_h, const Tensor& weight_y,
                          std::optional<Tensor> bias, const Tensor& h0, const Tensor& states, int64_t activation_h,
-                         int64_t activation_y, std::optional<Tensor> lengths, std::optional<Tensor> grad_x,
-                         const Tensor& grad_weight_x, const Tensor& grad_weight_h, const Tensor& grad_weight_y,
-                         std::optional<Tensor> grad_bias, const Tensor& grad_h0) {
-  visit_real(x.scalar_type(), "branch_rnn_backward", [&](auto zero) {
+                         double offset_h, int64_t activation_y, double offset_y, std::optional<Tensor> lengths,
+                         std::optional<Tensor> grad_x, const Tensor& grad_weight_x, const Tensor& grad_weight_h,
+                         const Tensor& grad_weight_y, std::optional<Tensor> grad_bias, const Tensor& grad_h0) {
+  visit_number(x.scalar_type(), "branch_rnn_backward", [&](auto zero) {
     using T = decltype(zero);
     RecurrentGradients<T> net{};
-    net.layer = recurrent_layer<T>(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths);
+    net.layer = recurrent_layer<T>(x, weight_x, weight_h, weight_y, bias, h0, activation_h, offset_h, activation_y,
+                                   offset_y, lengths);
     net.layer.tile = kernels<T>().recurrent_tile;
     net.states = in<T>(states);
     net.grad_y = in<T>(grad_y);
@@ -30,15 +31,16 @@ void branch_rnn_backward(std::optional<Tensor> grad_y, std::optional<Tensor> gra
     net.block = ceil_div(samples, blocks);
     blocks = net.block ? ceil_div(samples, net.block) : 1;  // without samples one empty block writes zeros
 
+    const int64_t parts = net.layer.complex ? 2 : 1;
     struct Sum {
       T* total;
       int64_t values;  // of all branches
       T** partial;
     };
-    const Sum sums[] = {{out<T>(grad_weight_x), weight_x.numel(), &net.sums_x},
-                        {out<T>(grad_weight_h), weight_h.numel(), &net.sums_h},
-                        {out<T>(grad_weight_y), weight_y.numel(), &net.sums_y},
-                        {out<T>(grad_bias), bias ? bias->numel() : 0, &net.sums_bias}};
+    const Sum sums[] = {{out<T>(grad_weight_x), parts * weight_x.numel(), &net.sums_x},
+                        {out<T>(grad_weight_h), parts * weight_h.numel(), &net.sums_h},
+                        {out<T>(grad_weight_y), parts * weight_y.numel(), &net.sums_y},
+                        {out<T>(grad_bias), bias ? parts * bias->numel() : 0, &net.sums_bias}};
     int64_t bytes = 0;
     for (const Sum& sum : sums) bytes += blocks > 1 ? CallMemory::bytes_for<T>(blocks * sum.values) : 0;
     CallMemory memory(bytes);

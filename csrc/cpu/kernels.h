@@ -146,13 +146,17 @@ template <class T> struct Ensemble {
   int64_t block;
 };
 
-// A recurrent layer through all steps. Work item: (branch, tile of samples).
+// A recurrent layer through all steps. Work item: (branch, tile of samples). Complex numbers are (re, im) pairs and in,
+// hidden and out count values, so that a complex layer is the real one of twice the widths, but for its weights: the
+// kernels write each w as ((re, -im), (im, re)).
 template <class T> struct Recurrent {
+  bool complex;
   int64_t steps, branches, samples, in, hidden, out;
   const T* x;                               // (T, Q, N, I)
   const T *weight_x, *weight_h, *weight_y;  // (Q, P, I), (Q, P, P), (Q, O, P)
   const T *bias, *h0;                       // (Q, P) or null, (Q, N, P)
   Activation activation_h, activation_y;
+  T offset_h, offset_y;    // of modrelu
   const int64_t* lengths;  // (N,) or null: all steps
   int64_t tile;            // samples of a work item, at most recurrent_tile
   T *y, *last, *states;    // (T, Q, N, O), (Q, N, P), (T, Q, N, P) or null

@@ -4,18 +4,20 @@
 
 namespace spectral {
 
-// A layer that lacks its results and the size of its tiles.
-template <class T> Recurrent<T> recurrent_layer(const Tensor& x, const Tensor& weight_x, const Tensor& weight_h,
-                                                const Tensor& weight_y, const std::optional<Tensor>& bias,
-                                                const Tensor& h0, int64_t activation_h, int64_t activation_y,
-                                                const std::optional<Tensor>& lengths) {
+// A layer that lacks its results and the size of its tiles. Complex tensors count twice as many values.
+template <class T>
+Recurrent<T> recurrent_layer(const Tensor& x, const Tensor& weight_x, const Tensor& weight_h, const Tensor& weight_y,
+                             const std::optional<Tensor>& bias, const Tensor& h0, int64_t activation_h, double offset_h,
+                             int64_t activation_y, double offset_y, const std::optional<Tensor>& lengths) {
   Recurrent<T> layer{};
+  layer.complex = is_complex(x);
+  const int64_t parts = layer.complex ? 2 : 1;
   layer.steps = x.size(0);
   layer.branches = x.size(1);
   layer.samples = x.size(2);
-  layer.in = x.size(3);
-  layer.hidden = weight_x.size(1);
-  layer.out = weight_y.size(1);
+  layer.in = parts * x.size(3);
+  layer.hidden = parts * weight_x.size(1);
+  layer.out = parts * weight_y.size(1);
   layer.x = in<T>(x);
   layer.weight_x = in<T>(weight_x);
   layer.weight_h = in<T>(weight_h);
@@ -24,6 +26,8 @@ template <class T> Recurrent<T> recurrent_layer(const Tensor& x, const Tensor& w
   layer.h0 = in<T>(h0);
   layer.activation_h = Activation(activation_h);
   layer.activation_y = Activation(activation_y);
+  layer.offset_h = T(offset_h);
+  layer.offset_y = T(offset_y);
   layer.lengths = in<int64_t>(lengths);
   return layer;
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..autograd import differentiate_reference
 from ..op import run_below_autograd
 from . import checks
-from .activations import apply, code, narrow, together
+from .activations import apply, code, narrow, offset, together
 
 OP = "branch_rnn"
 
@@ -157,7 +157,9 @@ def cuda_why_not(x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor
 
 def cpp(args: list[Any], out: list[Tensor]) -> None:
     *tensors, activation_h, activation_y, lengths = args
-    torch.ops.spectral_native.branch_rnn(*tensors, code(activation_h), code(activation_y), lengths, *out)
+    torch.ops.spectral_native.branch_rnn(
+        *tensors, code(activation_h), offset(activation_h), code(activation_y), offset(activation_y), lengths, *out
+    )
 
 
 def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:

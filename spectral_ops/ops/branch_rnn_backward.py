@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import branch_rnn, checks
-from .activations import apply, code, conj, dense_like, gradient_of, through, together
+from .activations import apply, code, conj, dense_like, gradient_of, offset, through, together
 
 OP = "branch_rnn_backward"
 _NOT_TOLD = ("gelu", "silu", "modrelu", "cardioid")  # whose derivative the state does not tell
@@ -158,6 +158,7 @@ def cpp(args: list[Any], out: list[Tensor]) -> None:
     *tensors, activation_h, activation_y, lengths, want_grad_x = args
     grad_x, grad_weight_x, grad_weight_h, grad_weight_y, grad_bias, grad_h0 = out
     torch.ops.spectral_native.branch_rnn_backward(
-        *tensors, code(activation_h), code(activation_y), lengths, grad_x if want_grad_x else None,
-        grad_weight_x, grad_weight_h, grad_weight_y, None if args[7] is None else grad_bias, grad_h0,
+        *tensors, code(activation_h), offset(activation_h), code(activation_y), offset(activation_y), lengths,
+        grad_x if want_grad_x else None, grad_weight_x, grad_weight_h, grad_weight_y,
+        None if args[7] is None else grad_bias, grad_h0,
     )  # fmt: skip

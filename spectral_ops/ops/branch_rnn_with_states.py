@@ -11,7 +11,7 @@ from torch import Tensor
 from ..autograd import differentiate_reference
 from ..op import run_below_autograd
 from . import branch_rnn
-from .activations import code, narrow
+from .activations import code, narrow, offset
 
 OP = "branch_rnn_with_states"
 
@@ -67,7 +67,9 @@ cpp_why_not, cuda_why_not = branch_rnn.cpp_why_not, branch_rnn.cuda_why_not
 
 def cpp(args: list[Any], out: list[Tensor]) -> None:
     *tensors, activation_h, activation_y, lengths = args
-    torch.ops.spectral_native.branch_rnn_with_states(*tensors, code(activation_h), code(activation_y), lengths, *out)
+    torch.ops.spectral_native.branch_rnn_with_states(
+        *tensors, code(activation_h), offset(activation_h), code(activation_y), offset(activation_y), lengths, *out
+    )
 
 
 def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Any, list[Tensor]]:

@@ -16,9 +16,9 @@ template <class T> struct Rollout {
 
   void pack(int64_t branch) const {
     const int64_t p = net.hidden;
-    transpose_rows(net.weight_x + branch * p * net.in, p, net.in, wx);
-    transpose_rows(net.weight_h + branch * p * p, p, p, wh);
-    transpose_rows(net.weight_y + branch * net.out * p, net.out, p, wy);
+    transpose_weights(net, net.weight_x, branch, p, net.in, wx);
+    transpose_weights(net, net.weight_h, branch, p, p, wh);
+    transpose_weights(net, net.weight_y, branch, net.out, p, wy);
     if (net.bias)
       load_rows(net.bias + branch * p, p, p, 1, bias);
     else
@@ -49,7 +49,7 @@ template <class T> struct Rollout {
       const int64_t part = min(piece, steps - k);
       row_product<T, Factor::columns, Start::zero>(h + (k + 1) * count * ld, ld, net.hidden, wy, net.out, y, ldy,
                                                    part * count);
-      activate_rows(net.activation_y, y, part * count * ldy);
+      activate_rows(net.activation_y, net.offset_y, y, part * count * ldy);
       for (int64_t i = 0; i < part; ++i) {
         T* to = net.y + tile.at(from + k + i, net.out);
         store_rows(y + i * count * ldy, net.out, count, to);
@@ -70,7 +70,7 @@ template <class T> struct Rollout {
         if (from + steps + k < longest) fetch<T, 0>(net.x + tile.at(from + steps + k, net.in), tile.count * net.in);
         fetch<T, 1>(net.y + tile.at(from + k, net.out), tile.count * net.out);
         row_product<T, Factor::columns, Start::accumulate>(before, ld, p, wh, p, now, ld, tile.count);
-        activate_rows(net.activation_h, now, row);
+        activate_rows(net.activation_h, net.offset_h, now, row);
         tile.ended(from + k, [&](int64_t s) { copy_row(before + s * ld, ld, now + s * ld); });
         if (net.states) store_rows(now, p, tile.count, net.states + tile.at(from + k, p));
       }

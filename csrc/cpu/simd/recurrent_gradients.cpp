@@ -24,14 +24,13 @@ template <class T> struct Rewind {
   void pack(int64_t branch) const {
     const Recurrent<T>& l = net.layer;
     const int64_t p = l.hidden;
-    const T *x = l.weight_x + branch * p * l.in, *h = l.weight_h + branch * p * p, *y = l.weight_y + branch * l.out * p;
-    load_rows(x, l.in, l.in, p, wx);
-    load_rows(h, p, p, p, wh);
-    load_rows(y, p, p, l.out, wy);
-    if (again_y) transpose_rows(y, l.out, p, wyt);
+    load_weights(l, l.weight_x, branch, p, l.in, wx);
+    load_weights(l, l.weight_h, branch, p, p, wh);
+    load_weights(l, l.weight_y, branch, l.out, p, wy);
+    if (again_y) transpose_weights(l, l.weight_y, branch, l.out, p, wyt);
     if (!again_h) return;
-    transpose_rows(x, p, l.in, wxt);
-    transpose_rows(h, p, p, wht);
+    transpose_weights(l, l.weight_x, branch, p, l.in, wxt);
+    transpose_weights(l, l.weight_h, branch, p, p, wht);
     if (l.bias)
       load_rows(l.bias + branch * p, p, p, 1, bias);
     else
@@ -45,12 +44,7 @@ template <class T> struct Rewind {
     for (int64_t k = 0; k < steps; ++k) load_rows(net.grad_y + tile.at(from + k, o), o, o, count, es + k * count * ldo);
     if (again_y) {
       row_product<T, Factor::columns, Start::zero>(hs + count * ld, ld, l.hidden, wyt, o, z, ldo, all);
-      visit(l.activation_y, [&]<Activation kKind>() {
-        for (int64_t i = 0; i < all * ldo; i += kLanes<T>) {
-          const Vec<T> argument = load(z + i);
-          store(es + i, through<T, kKind>(load(es + i), argument, activation<T, kKind>(argument)));
-        }
-      });
+      descend_rows<T>(l.activation_y, l.offset_y, es, z, nullptr, es, all * ldo);
     }
     for (int64_t k = 0; k < steps; ++k)
       tile.ended(from + k, [&](int64_t s) { std::memset(es + (k * count + s) * ldo, 0, ldo * sizeof(T)); });
@@ -67,7 +61,7 @@ template <class T> struct Rewind {
     for (int64_t k = steps - 1; k >= 0; --k) {
       T *d = ds + k * row, *before = gs + k * row;
       const T *g = before + row, *h = hs + (k + 1) * row;
-      descend_rows(l.activation_h, g, again_h ? z + k * row : h, h, d, row);
+      descend_rows(l.activation_h, l.offset_h, g, again_h ? z + k * row : h, h, d, row);
       // where a sequence has ended g passes unchanged, whatever the weights hold
       tile.ended(from + k, [&](int64_t s) {
         std::memset(d + s * ld, 0, ld * sizeof(T));
@@ -158,9 +152,9 @@ template <class T> struct Rewind {
   void write(int64_t item) const {
     const Recurrent<T>& l = net.layer;
     const int64_t p = l.hidden, o = l.out;
-    store_rows(sums_x + sums, l.in, p, net.sums_x + item * p * l.in);
-    store_rows(sums_h + sums, p, p, net.sums_h + item * p * p);
-    store_rows(sums_y + sums, p, o, net.sums_y + item * o * p);
+    store_weights(l, sums_x + sums, item, p, l.in, net.sums_x);
+    store_weights(l, sums_h + sums, item, p, p, net.sums_h);
+    store_weights(l, sums_y + sums, item, o, p, net.sums_y);
     if (net.sums_bias) store_rows(sums_bias + sums, p, 1, net.sums_bias + item * p);
   }
 };

@@ -3,7 +3,7 @@
 // in memory is a tile already, and all steps of a sample are rows under each other, so that whatever does not depend on
 // the step before is one product over many steps.
 #pragma once
-#include "accumulate.h"
+#include "pairs.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
@@ -72,20 +72,41 @@ SPECTRAL_INLINE void row_product(const T* a, int64_t lda, int64_t depth, const T
                                                 out + c, ldo, rows);
 }
 
-// h = act(z) on `values` values (whole vectors).
-template <class T> void activate_rows(Activation kind, T* z, int64_t values) {
+// z = act(z) on `values` values (whole vectors).
+template <class T> void activate_rows(Activation kind, T offset, T* z, int64_t values) {
   if (kind == Activation::none) return;
-  visit(kind, [&]<Activation kKind>() {
-    for (int64_t i = 0; i < values; i += kLanes<T>) store(z + i, activation<T, kKind>(load(z + i)));
+  visit_any(kind, [&]<Activation kKind>() {
+    for (int64_t i = 0; i < values; i += kLanes<T>) store(z + i, activation_of_lanes<T, kKind>(load(z + i), offset));
   });
 }
 
-// to = grad * act'(z), where h = act(z).
-template <class T> void descend_rows(Activation kind, const T* grad, const T* z, const T* h, T* to, int64_t values) {
-  visit(kind, [&]<Activation kKind>() {
-    for (int64_t i = 0; i < values; i += kLanes<T>)
-      store(to + i, through<T, kKind>(load(grad + i), load(z + i), load(h + i)));
+// to = grad * act'(z), where h = act(z), or null: then it is computed again. to may be grad.
+template <class T>
+void descend_rows(Activation kind, T offset, const T* grad, const T* z, const T* h, T* to, int64_t values) {
+  visit_any(kind, [&]<Activation kKind>() {
+    for (int64_t i = 0; i < values; i += kLanes<T>) {
+      const Vec<T> argument = load(z + i), value = h ? load(h + i) : activation_of_lanes<T, kKind>(argument, offset);
+      store(to + i, through_lanes<T, kKind>(load(grad + i), argument, value, offset));
+    }
   });
+}
+
+// The weights (rows, columns) of a branch, of a layer whose widths these are, in padded rows, as they are or
+// transposed; and the way back for their gradients.
+template <class T> SPECTRAL_INLINE void load_weights(const Recurrent<T>& net, const T* w, int64_t branch, int64_t rows,
+                                                     int64_t columns, T* out) {
+  net.complex ? load_map(w + branch * rows * columns / 2, rows / 2, columns / 2, out)
+              : load_rows(w + branch * rows * columns, columns, columns, rows, out);
+}
+template <class T> SPECTRAL_INLINE void transpose_weights(const Recurrent<T>& net, const T* w, int64_t branch,
+                                                          int64_t rows, int64_t columns, T* out) {
+  net.complex ? transpose_map(w + branch * rows * columns / 2, rows / 2, columns / 2, out)
+              : transpose_rows(w + branch * rows * columns, rows, columns, out);
+}
+template <class T> SPECTRAL_INLINE void store_weights(const Recurrent<T>& net, const T* grads, int64_t item,
+                                                      int64_t rows, int64_t columns, T* w) {
+  net.complex ? fold_map(grads, rows / 2, columns / 2, w + item * rows * columns / 2)
+              : store_rows(grads, columns, rows, w + item * rows * columns);
 }
 
 // Asks for `values` values of memory that will be needed soon; steps lie pages apart, where the hardware does not look.
