@@ -29,7 +29,6 @@ from .table import TABLE, Row
 
 BACKENDS = ("reference", "cpp", "triton")
 _HALF = frozenset((torch.bfloat16, torch.float16))
-_COMPLEX = frozenset((torch.complex64, torch.complex128))
 _LIB = torch.library.Library("spectral", "DEF")
 _forced: ContextVar[str | None] = ContextVar("spectral_ops_backend", default=None)
 _warned: set[str] = set()
@@ -85,7 +84,10 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
     if backend not in row.backends:
         return f"{row.name} has no {backend} kernel"
     if backend == "triton":
-        return triton_backend.why_not(row.name, args, tensors) or _complex_why_not(row, args, tensors)
+        reason = triton_backend.why_not(row.name, args, tensors) or _complex_why_not(row, tensors)
+        if reason is None and row.complex_together and _is_mixture(row, args, tensors):
+            return "the Triton kernels take no mixture of real and complex arguments"
+        return reason
     reason = native.why_not(tensors[0].device, row.name)
     return reason or native_why_not(row, args, tensors, tensors[0].device.type)
 
@@ -95,7 +97,7 @@ def native_why_not(row: Row, args: Sequence[Any], tensors: Sequence[Tensor], dev
     for t in tensors:
         if t.layout is not torch.strided:
             return "the native kernels take strided tensors only"
-    reason = _complex_why_not(row, args, tensors)
+    reason = _complex_why_not(row, tensors)
     if reason:
         return reason
     rule = rule_of(row.name)
@@ -112,19 +114,26 @@ def _in_order(row: Row, tensors: Sequence[Tensor]) -> tuple[str, ...]:
     return row.backends
 
 
-def _complex_why_not(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> str | None:
+def _complex_why_not(row: Row, tensors: Sequence[Tensor]) -> str | None:
     """Why no kernel can take these arguments, if some of them are complex."""
-    if not any(t.dtype in _COMPLEX for t in tensors):
-        return None
-    if not row.complex_together:
+    if not row.complex_together and any(t.is_complex() for t in tensors):
         return "the native kernel is for real numbers"
+    return None
+
+
+def _complex_together(row: Row, args: Sequence[Any], but: str = "") -> list[Any]:
+    """args with all those complex that the kernel takes complex together; not `but`, and not x beside a transform."""
     named = dict(zip(_names(row.name), args, strict=True))
     for name in row.complex_together:
-        if name == "x" and named.get("transform") is not None:
-            continue  # which makes its branches complex
-        if any(t.dtype not in _COMPLEX for t in tensors_of([named[name]])):
-            return f"{name} is real where others are complex, which the native kernels do not mix"
-    return None
+        if name != but and not (name == "x" and named.get("transform") is not None):  # which makes its branches complex
+            named[name] = _as_complex(named[name])
+    return list(named.values())
+
+
+def _as_complex(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_as_complex(t) for t in value]
+    return value if value is None or value.is_complex() else value.to(value.dtype.to_complex())
 
 
 @functools.cache
@@ -199,21 +208,33 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
         _run_triton(row, args, tensors, out)
         return out
     kernel = getattr(rule, backend)
-    if _all_native(tensors):
+    mixed = row.complex_together and _is_mixture(row, args, tensors)
+    if not mixed and _all_native(tensors):
         kernel(args, out)
         return out
     results, result_structure = flatten(out if isinstance(out, tuple) else [out])
     if not any(result.numel() for result in results):
         return out
+    made = results
+    if mixed:
+        # results as the kernel gives them: the gradient of a real argument is complex, until its real part is taken.
+        # inverse as it is: the shape of a complex one might say that the real part is meant
+        shape = rule.empty(*_complex_together(row, args, but="inverse"))
+        made, _ = flatten(shape if isinstance(shape, tuple) else [shape])
+        args = _complex_together(row, args)
+        tensors = tensors_of(args)
     _, structure = flatten(args)
     # the kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
     dense = [_dense(t.float() if t.dtype in _HALF else t) for t in tensors]
-    buffers = [torch.empty_like(r, dtype=torch.float32) if r.dtype in _HALF else r for r in results]
+    buffers = [
+        torch.empty_like(r, dtype=torch.float32) if r.dtype in _HALF else r if m.dtype is r.dtype else m
+        for r, m in zip(results, made, strict=True)
+    ]
     filled = unflatten(buffers, result_structure)
     kernel(unflatten(dense, structure), filled if isinstance(out, tuple) else filled[0])
     for result, buffer in zip(results, buffers, strict=True):
         if buffer is not result:
-            result.copy_(buffer)
+            result.copy_(buffer.real if buffer.is_complex() and not result.is_complex() else buffer)
     return out
 
 
@@ -227,6 +248,15 @@ def _run_triton(row: Row, args: Sequence[Any], tensors: Sequence[Tensor], out: A
 
 def _dense(t: Tensor) -> Tensor:
     return t.resolve_neg().resolve_conj().contiguous()
+
+
+def _is_mixture(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
+    """Whether arguments that the kernel takes complex together are partly complex."""
+    few = sum(t.is_complex() for t in tensors)
+    if few in (0, len(tensors)):
+        return False
+    together = tensors_of(_complex_together(row, args))
+    return any(a is not b for a, b in zip(tensors, together, strict=True))
 
 
 def _all_native(tensors: Sequence[Tensor]) -> bool:

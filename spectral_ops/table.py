@@ -40,8 +40,8 @@ class Row:
         None: there is none. The op is a composition of library calls and other ops, which its reference spells out
         as fast as they go; autograd and torch.compile see its parts.
     backends: in order of preference; the first one without a reason against it runs.
-    complex_together: the arguments that the native kernel takes complex, all of them, where anything is; x may stay
-        real beside a transform. Empty: the kernel is for real numbers.
+    complex_together: the arguments that the native kernel takes complex, all of them, where anything is: of a mixture
+        the real ones are made so; x may stay real beside a transform. Empty: the kernel is for real numbers.
     autocast: "lower": follow the autocast dtype; "float32": stay in float32; "rule": the rule module decides.
     """
 

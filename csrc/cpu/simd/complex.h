@@ -165,7 +165,7 @@ template <class T, Activation kind> SPECTRAL_INLINE Pair<T> through(Pair<T> g, P
   if constexpr (kind == Activation::crelu)
     return {through<T, Activation::relu>(g.re, z.re, h.re), through<T, Activation::relu>(g.im, z.im, h.im)};
   if constexpr (kind == Activation::zrelu) {
-    const auto open = (z.re > T(0)) & (z.im > T(0));
+    const auto open = (h.re > T(0)) & (h.im > T(0));
     return {select<T>(open, g.re, Vec<T>{}), select<T>(open, g.im, Vec<T>{})};
   }
   if constexpr (kind ==

@@ -201,7 +201,6 @@ SPECTRAL_INLINE bool needs_argument(Activation kind) {
   switch (kind) {
     case Activation::gelu:
     case Activation::silu:
-    case Activation::zrelu:
     case Activation::cardioid:
     case Activation::modrelu: return true;
     default: return false;
