@@ -150,7 +150,7 @@ def digit_and_branches(
 def digit_and_parts(digit: Sequence[Sequence[float]], parts: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> str:
     """The image, and beside it each branch's part of its spectrum, (title, values) with pixels of any shape."""
     top, size, gap = 30.0, 240.0, 28.0
-    room = (WIDTH - size - gap * (len(parts) + 1)) / len(parts)
+    room = (WIDTH - 1 - size - gap * (len(parts) + 1)) / len(parts)
     grey = [[(shade, shade, shade, 255) for shade in (round(255 * min(max(v, 0), 1)) for v in row)] for row in digit]
     drawn = [_picture(0, top, size, _png(grey)), _text(0, top - 10, "the image", "strong")]
     largest = max(abs(value) for _, values in parts for row in values for value in row) or 1.0

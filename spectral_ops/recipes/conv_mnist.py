@@ -134,7 +134,7 @@ def experiment(transform: str) -> Experiment:
         "network has their channels in one.",
         networks=[
             Recipe("dense", "LeNet (dense)", DenseLeNet, None),
-            Recipe("spectral", f"spectral LeNet, {name}", lambda: BranchedLeNet(transform), EagerLeNet, None, True),  # type: ignore[arg-type]
+            Recipe("spectral", f"LeNet, {name}", lambda: BranchedLeNet(transform), EagerLeNet, None, True),  # type: ignore[arg-type]
         ],
         parts=parts,
         lr=0.002,

@@ -70,7 +70,7 @@ def experiment(transform: str) -> Experiment:
     def parts(image: Tensor) -> list[tuple[str, Tensor]]:
         coefficients = example.transform.fast(example.padded(image[None]))[0]
         values = coefficients.abs() if coefficients.is_complex() else coefficients
-        return [("the rows' coefficients" + (", moduli" if coefficients.is_complex() else ""), values)]
+        return [("its rows transformed: each column is what one branch sees", values)]
 
     return Experiment(
         name="mlp-mnist",

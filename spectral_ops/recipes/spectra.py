@@ -19,8 +19,8 @@ TRANSFORMS: dict[str, Callable[[int], Transform]] = {
     "haar": Haar,
     "identity": Identity,
 }
-TITLES = {"dct": "DCT", "dst": "DST", "dft": "DFT, half spectrum", "dft-whole": "DFT", "hadamard": "Hadamard",
-          "haar": "Haar", "identity": "no transform"}  # fmt: skip
+TITLES = {"dct": "DCT", "dst": "DST", "dft": "half DFT", "dft-whole": "DFT", "hadamard": "Hadamard", "haar": "Haar",
+          "identity": "Identity"}  # fmt: skip
 
 
 def power_of_two(length: int) -> int:
