@@ -245,6 +245,32 @@ def test_from_dense_is_the_nearest(name: str) -> None:
         close(bias.real, dense.bias)
 
 
+def test_autocast_leaves_complex_layers_alone() -> None:
+    """There is no complex half; a network under a real transform is lowered where it multiplies by weights."""
+    x = torch.randn(2, 8, 6, 6)
+    for rank in (None, 2):
+        for kind in ("whole", "half", "real-transform"):
+            transform, complex_weights = KINDS[kind]
+            layer = SpectralConv2d(
+                8,
+                8,
+                3,
+                branches=4,
+                transform=transform(4),
+                activation="crelu",
+                complex_weights=complex_weights,
+                rank=rank,
+            )
+            wanted = layer(x)
+            with torch.autocast("cpu", torch.bfloat16):
+                assert torch.equal(layer(x), wanted)
+    net = SpectralRNN(3, 4, 5, 2, DFT(5, real=True))
+    sequences = torch.randn(4, 2, 3, 5)
+    wanted = net(sequences)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(sequences)[0], wanted)
+
+
 def test_to_spectral_with_half_a_spectrum() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.Flatten(), nn.Linear(12 * 36, 8)

@@ -188,12 +188,13 @@ def along_channels(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def through_channels(x: Tensor, matrix: Tensor, take_real: bool = False) -> Tensor:
-    """The same of real or complex numbers; take_real: the real part of the result."""
-    if not (x.is_complex() or matrix.is_complex()):
-        return along_channels(x, matrix)
-    real, (p, q), last = not x.is_complex(), matrix.shape, layout_of(x) is torch.channels_last
-    y = along_channels(x if real else planes.split(x, q, last), planes.matrix_form(matrix, real, take_real))
-    return y if take_real else planes.joined(y, p)
+    """The same of real or complex numbers, whatever autocast says; take_real: the real part of the result."""
+    with torch.autocast(x.device.type, enabled=False):
+        if not (x.is_complex() or matrix.is_complex()):
+            return along_channels(x, matrix)
+        real, (p, q), last = not x.is_complex(), matrix.shape, layout_of(x) is torch.channels_last
+        y = along_channels(x if real else planes.split(x, q, last), planes.matrix_form(matrix, real, take_real))
+        return y if take_real else planes.joined(y, p)
 
 
 def real_part(y: Tensor) -> Tensor:
