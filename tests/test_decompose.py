@@ -209,6 +209,12 @@ def test_to_tucker_keeps_the_variance() -> None:
             assert layer.weight().shape == dense.weight.shape
 
 
+def test_to_tucker_at_full_rank() -> None:
+    small, summary = to_tucker(Net(), Fraction(1.0), spatial=True, always=True)
+    assert len(summary.changed) == len(summary.layers) == 7 and small.first.ranks == (16, 3, 3, 3)
+    assert small(X).shape == (2, 10)
+
+
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     model(X).square().sum().backward()

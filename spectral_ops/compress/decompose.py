@@ -62,16 +62,20 @@ def to_tucker(
     spatial: bool = False,
     example: Tensor | None = None,
     inplace: bool = False,
+    always: bool = False,
 ) -> tuple[nn.Module, Summary]:
     """The model with new layers in Tucker form, to be trained from scratch; the dense weights give their shapes only.
 
-    Args, Returns, Raises: as of `decompose`. Each factor has orthonormal columns and the core is normal, so that a
-    layer's output varies as that of a new dense one. The error in the summary is 1: nothing of the weight is kept.
+    Args, Returns, Raises: as of `decompose`. always: replace also where that saves nothing, for `TDLRT` to start from
+        full ranks.
+
+    Each factor has orthonormal columns and the core is normal, so that a layer's output varies as that of a new dense
+    one. The error in the summary is 1: nothing of the weight is kept.
     """
     op = "to_tucker"
     rule = _rule(op, rank)
     return _replace(
-        op, model, skip, example, inplace, lambda new, layers: _chosen(op, new, rule, layers, spatial, True)
+        op, model, skip, example, inplace, lambda new, layers: _chosen(op, new, rule, layers, spatial, True, always)
     )
 
 
@@ -191,7 +195,9 @@ def _rule(op: str, rank: Rule) -> Callable[[Tensor], Ranks] | Mapping[str, Ranks
     raise TypeError(f"{op}: rank must be 'evbmf', two ranks, a mapping of names to them, or a rule, got {rank!r}")
 
 
-def _chosen(op: str, model: nn.Module, rule: Any, layers: Layers, spatial: bool, fresh: bool = False) -> Found:
+def _chosen(
+    op: str, model: nn.Module, rule: Any, layers: Layers, spatial: bool, fresh: bool = False, always: bool = False
+) -> Found:
     """The new layer of each dense one, with its ranks."""
     sharing = owners(model)
     found: Found = {}
@@ -220,7 +226,7 @@ def _chosen(op: str, model: nn.Module, rule: Any, layers: Layers, spatial: bool,
     else:
         ranks = {name: _largest([rule(w) for w in _parts(m)]) for name, m, _ in open_layers}
     for name, module, _ in open_layers:
-        found[name] = _converted(module, ranks[name], spatial, fresh)
+        found[name] = _converted(module, ranks[name], spatial, fresh, always)
     return found
 
 
@@ -251,7 +257,9 @@ def _budgeted(op: str, model: nn.Module, rule: Budget, layers: Layers, everythin
     return {name: ranks for (name, *_), ranks in zip(layers, chosen, strict=True)}
 
 
-def _converted(module: Any, ranks: Ranks | None, spatial: bool, fresh: bool) -> tuple[nn.Module, float] | str:
+def _converted(
+    module: Any, ranks: Ranks | None, spatial: bool, fresh: bool, always: bool
+) -> tuple[nn.Module, float] | str:
     """The layer in Tucker form with its error, or why the dense one stays."""
     if ranks is None:
         return "the budget leaves it dense"
@@ -268,7 +276,7 @@ def _converted(module: Any, ranks: Ranks | None, spatial: bool, fresh: bool) -> 
         new = TuckerConv2d(module.in_channels, module.out_channels, *geometry, **like)
     else:
         new = TuckerLinear(module.in_features, module.out_features, **like)
-    if sum(p.numel() for n, p in new.named_parameters() if n != "bias") >= weight.numel():
+    if not always and sum(p.numel() for n, p in new.named_parameters() if n != "bias") >= weight.numel():
         return f"ranks {', '.join(map(str, cut))} would not save parameters"
     error = 1.0
     if fresh:

@@ -1,0 +1,104 @@
+"""`spectral train tucker-mnist`: the arms of paper 4 on digits: when to decompose a network that is being trained.
+
+LeNet5 with SGD, its rate divided by ten after half and after three quarters of the epochs, as the paper's. The arms:
+the original; decomposed after each of several epochs, ranks by EVBMF; decomposed early and reconstructed before the
+end; decomposed after training and fine-tuned for a fifth of the epochs. The claim under test: decomposing early gives
+the smaller network.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from ..compress import DecomposeAt, decompose, swap_parameters
+from ..compress.decompose import Rule
+from ..models import LeNet5
+from ..nn.tucker import Ranked
+from . import data as mnist
+from .low_rank import Arm, Clock, accuracy, close, count, curves, epoch, figure, save
+
+EPOCHS, QUICK_EPOCHS = 20, 6
+BATCH, LR, MOMENTUM = 128, 0.1, 0.9
+FRACTIONS = (0.1, 0.25, 0.5)  # of the epochs, after which an arm decomposes
+
+
+def run(
+    data_dir: Path | None, out: Path, seeds: int = 1, epochs: int | None = None, quick: bool = False,
+    rank: Rule = "evbmf", lr: float = LR, batch_size: int = BATCH,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Train all arms; writes results.json, results.md and figure3.png to `out`, and returns the rows of the table."""
+    console = Console()
+    epochs = epochs or (QUICK_EPOCHS if quick else EPOCHS)
+    points = sorted({max(1, round(f * epochs)) for f in FRACTIONS})
+    arms: list[Arm] = []
+    for seed in range(seeds):
+        data = mnist.load(data_dir, seed)
+        if seed == 0:
+            console.print(f"{data.source}: {len(data.train)} to train, {len(data.test)} to test")
+        options: dict[str, Any] = {"seed": seed, "epochs": epochs, "lr": lr, "size": batch_size}
+        arms.append(train("original", data, None, **options))
+        for at in points:
+            arms.append(train(f"decomposed after {at}", data, DecomposeAt(at, rank=rank), **options))
+        if points[0] < epochs - 1:
+            back = max(points[0] + 1, epochs - max(1, epochs // 20))
+            name = f"decomposed after {points[0]}, reconstructed after {back}"
+            arms.append(train(name, data, DecomposeAt(points[0], back, rank=rank), **options))
+        arms.append(train("original, then decomposed", data, None, tune=max(1, epochs // 5), rank=rank, **options))
+        console.print(f"seed {seed}: {len(arms) // (seed + 1)} arms trained")
+    settings = {"epochs": epochs, "batch": batch_size, "lr": lr, "momentum": MOMENTUM, "rank": str(rank)}
+    rows = save("Decomposition during training, LeNet5", arms, count(LeNet5()), settings, out, console)
+    _draw(arms, out / "figure3.png", console)
+    return rows
+
+
+def train(
+    name: str, data: mnist.Mnist, schedule: DecomposeAt | None, seed: int, epochs: int, lr: float, size: int,
+    tune: int = 0, rank: Rule = "evbmf",
+) -> Arm:  # fmt: skip
+    """One arm. tune: epochs after a decomposition of the trained network."""
+    torch.manual_seed(seed)
+    arm, clock, model = Arm(name, seed), Clock(), LeNet5()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=MOMENTUM)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs // 2, 3 * epochs // 4])
+    for i in range(epochs + tune):
+        summary = None
+        if schedule is not None:
+            summary = clock(partial(schedule, model, optimizer, i))
+        elif tune and i == epochs:
+            _, summary = clock(lambda: decompose(model, rank, inplace=True))
+            swap_parameters(optimizer, summary.swaps)
+        if summary is not None:
+            arm.events.append((i, f"{len(summary.changed)} of {len(summary.layers)} layers"))
+            arm.parameters = min(arm.parameters or summary.parameters, summary.parameters)
+        arm.losses.append(clock(partial(epoch, model, optimizer, data.train, size, 1000 * seed + i)))
+        scheduler.step()
+        arm.accuracy.append(accuracy(model, data.test))
+        arm.ranks.append(ranks_of(model))
+    arm.parameters, arm.seconds = count(model), clock.seconds
+    return arm
+
+
+def ranks_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Ranks of the layers in Tucker form."""
+    return {name: m.ranks for name, m in model.named_modules() if isinstance(m, Ranked)}
+
+
+def _draw(arms: list[Arm], path: Path, console: Console) -> None:
+    """Figure 3: test accuracy over the epochs; and parameters at the end."""
+    made, (left, right) = figure(2)
+    curves(left, arms, "accuracy", 100)
+    left.set(xlabel="epoch", ylabel="test accuracy, %")
+    left.legend(fontsize=7, frameon=False)
+    names = list(dict.fromkeys(arm.name for arm in arms))
+    sizes = [[arm.parameters / 1e3 for arm in arms if arm.name == name] for name in names]
+    colours = [line.get_color() for line in left.get_lines()]
+    right.barh(names[::-1], [sum(s) / len(s) for s in sizes][::-1], color=colours[::-1])
+    right.set(xlabel="parameters at the end, thousands")
+    right.tick_params(axis="y", labelsize=7)
+    close(made, path, console)
