@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = ("rnn-mnist", "conv-mnist", "mlp-mnist")
 GENERATED = ("csg-mnist", "csg-cifar10")
+LOW_RANK = ("tucker-mnist", "tdlrt-lenet5", "tucker-footprint")
 _TRANSFORMS = ("dct", "dst", "dft", "dft-whole", "hadamard", "haar", "identity")  # recipes/spectra.py has them
 
 
@@ -52,12 +53,15 @@ def _parser() -> argparse.ArgumentParser:
         "train", help="run a recipe: fc-mnist trains one network of the demo, the others compare a spectral network "
         "with its dense twin, or a ResNet with its CSG versions, and write a report",
     )  # fmt: skip
-    command.add_argument("recipe", choices=["fc-mnist", *EXPERIMENTS, *GENERATED])
+    command.add_argument("recipe", choices=["fc-mnist", *EXPERIMENTS, *GENERATED, *LOW_RANK])
     command.add_argument("--model", choices=["dense", "tnn", "spectral", "spectral-r8"], help="fc-mnist: which network")
     command.add_argument("--transform", choices=_TRANSFORMS, help="the others: across the branches (default dct)")
     command.add_argument("--quick", action="store_true", help="the others: fewer epochs and shorter timing")
     command.add_argument("--out", type=Path, help="the others: the report's folder (default runs/RECIPE)")
     command.add_argument("--save", type=Path, help="write the (spectral) network's state_dict here, as safetensors")
+    command.add_argument("--seeds", type=int, default=1, help="tucker-mnist, tdlrt-lenet5: how many, for mean and std")
+    command.add_argument("--tau", type=float, help="tdlrt-lenet5: relative tolerance of the rounding")
+    command.add_argument("--images", type=int, help="tucker-footprint: how many are classified (default 120,000)")
     _training_arguments(command)
     command.set_defaults(run=_train)
 
@@ -124,6 +128,8 @@ def _demo(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     if args.recipe in EXPERIMENTS:
         return _compare(args)
+    if args.recipe in LOW_RANK:
+        return _low_rank(args)
     if args.recipe in GENERATED:
         return _generated(args)
     for option in ("transform", "quick", "out"):
@@ -174,6 +180,26 @@ def _generated(args: argparse.Namespace) -> int:
     settings = _settings(args, args.quick, plan.lr, plan.epochs, plan.batch_size)
     images = module.images(args.data_dir, settings.seed)
     generated.run(plan, images, settings, args.out or Path("runs") / args.recipe, args.quick)
+    return 0
+
+
+def _low_rank(args: argparse.Namespace) -> int:
+    for option in ("model", "transform", "save"):
+        if getattr(args, option):
+            raise SystemExit(f"spectral: --{option} is not an option of {args.recipe}")
+    if args.seeds < 1:
+        raise SystemExit(f"spectral: --seeds must be at least 1, got {args.seeds}")
+    _settings(args, args.quick)  # which checks the numbers, and sets the threads
+    module = importlib.import_module(f"spectral_ops.recipes.{args.recipe.replace('-', '_')}")
+    out = args.out or Path("runs") / args.recipe
+    if args.recipe == "tucker-footprint":
+        module.run(out, args.images, args.quick)
+        return 0
+    options = {"lr": args.lr, "epochs": args.epochs, "batch_size": args.batch_size, "tau": args.tau}
+    if args.recipe == "tucker-mnist":
+        del options["tau"]
+    given = {name: value for name, value in options.items() if value is not None}
+    module.run(args.data_dir, out, args.seeds, quick=args.quick, **given)
     return 0
 
 

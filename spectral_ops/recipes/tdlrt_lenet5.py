@@ -21,27 +21,28 @@ from ..nn.tucker import TuckerConv2d
 from . import data as mnist
 from .low_rank import Arm, Clock, accuracy, batches, close, count, curves, figure, save
 
-STEPS, QUICK_STEPS, EVERY = 400, 80, 10
-BATCH, LR, MOMENTUM, TAU, KAPPA = 128, 0.05, 0.1, 0.1, 0.8
+EPOCHS, QUICK_EPOCHS, EVERY = 15, 3, 10  # the last: steps between two measurements
+BATCH, LR, MOMENTUM, TAU, KAPPA = 128, 0.05, 0.1, 0.01, 0.8
 LINEAR = ("fc1", "fc2")
 METHODS = ("TDLRT", "Tucker", "CP")
 LEAST = 1e-15  # of the singular values
 
 
 def run(
-    data_dir: Path | None, out: Path, seeds: int = 1, steps: int | None = None, quick: bool = False,
+    data_dir: Path | None, out: Path, seeds: int = 1, epochs: int | None = None, quick: bool = False,
     tau: float = TAU, lr: float = LR, batch_size: int = BATCH,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Train by all methods; writes results.json, results.md, figure2.png and ranks.png; returns the table's rows."""
     console = Console()
-    steps = steps or (QUICK_STEPS if quick else STEPS)
+    epochs = epochs or (QUICK_EPOCHS if quick else EPOCHS)
     arms = []
     for seed in range(seeds):
         data = mnist.load(data_dir, seed)
+        steps = epochs * (len(data.train) // batch_size)
         for method in METHODS:
             arms.append(train(method, data, seed, steps, tau, lr, batch_size))
         console.print(f"seed {seed}: {', '.join(METHODS)} trained, {steps} steps")
-    settings = {"steps": steps, "batch": batch_size, "lr": lr, "momentum": MOMENTUM, "tau": tau, "kappa": KAPPA}
+    settings = {"epochs": epochs, "batch": batch_size, "lr": lr, "momentum": MOMENTUM, "tau": tau, "kappa": KAPPA}
     rows = save("An ill-conditioned start, LeNet5", arms, count(LeNet5()), settings, out, console)
     _draw(arms, out, console)
     return rows
