@@ -54,7 +54,11 @@ def test_published_parameter_counts(name: str, build: Callable[[], nn.Module], p
 
 @pytest.mark.parametrize(("name", "build", "shape", "out"), SMALL, ids=[row[0] for row in SMALL])
 def test_every_parameter_gets_a_gradient(name: str, build: Callable, shape: tuple, out: tuple) -> None:
-    model = build()
+    check_gradients(build(), shape, out)
+
+
+def check_gradients(model: nn.Module, shape: tuple, out: tuple) -> None:
+    """The shape of the result, and a gradient for each parameter."""
     y = model(torch.randn(shape))
     assert y.shape == out and bool(y.isfinite().all())
     y.square().sum().backward()

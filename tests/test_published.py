@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_models import check_gradients
 from torch import nn
 
 from spectral_ops import models
@@ -58,12 +59,7 @@ def _in_blocks(name: str, module: nn.Module) -> bool:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     build, shape, out = NETWORKS[name]
-    model = build()
-    y = model(torch.randn(shape))
-    assert y.shape == out and bool(y.isfinite().all())
-    y.square().sum().backward()
-    for key, p in model.named_parameters():
-        assert p.grad is not None and bool(p.grad.any()), key
+    check_gradients(build(), shape, out)
 
 
 def test_two_generators_of_deeplab() -> None:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from spectral_ops import models
-from spectral_ops.compress import CSGSummary, code_size_study, fit_csg, load_published, slices_of_model, to_csg
+from spectral_ops.compress import (
+    CSGSummary,
+    code_size_study,
+    fit_csg,
+    load_published,
+    slice_shape_sweep,
+    slices_of_model,
+    to_csg,
+)
 from spectral_ops.nn import CSG, CSGConv2d, bake, csg_scope
 
 D = torch.float64
@@ -145,6 +153,24 @@ def test_code_size_study(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     study.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_slice_shape_sweep() -> None:
+    """The parameters that to_csg makes, and the errors of fitting; only whole slices fit generated filters exactly."""
+    model = models.CifarResNet(8)
+    weights = [m.weight for name, m in model.named_modules() if isinstance(m, nn.Conv2d) and name != "conv1"]
+    shapes = [(16, 16, 3, 3), (8, 8, 3, 3), (12, 12, 3, 3)]
+    rows = slice_shape_sweep(weights, shapes, 18)
+    assert [row.shape for row in rows] == shapes and [row.code_size for row in rows] == [128, 32, 72]
+    for row in rows:
+        new, summary = to_csg(model, row.shape, row.code_size, init="fit")
+        assert summary.parameters - count(new.conv1) == row.parameters
+        size = sum(w.detach().double().square().sum() for w in weights)
+        pairs = zip(weights, [m.weight() for m in new.modules() if isinstance(m, CSGConv2d)], strict=True)
+        off = sum((a - b).detach().double().square().sum() for a, b in pairs)
+        assert row.error == pytest.approx(float((off / size).sqrt()), rel=1e-3, abs=1e-5)
+    with pytest.raises(ValueError, match=r"^slice_shape_sweep: ratio must be at least 1, got 0\.5$"):
+        slice_shape_sweep(weights, shapes, 0.5)
 
 
 def test_published_checkpoints() -> None:

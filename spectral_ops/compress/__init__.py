@@ -2,7 +2,7 @@
 
 from .baselines import MatrixConv2d, to_cp, to_matrix, to_matrix_dlrt
 from .csg import CSGSummary, load_published, slices_of_model, to_csg
-from .csg_fit import CodeSizeStudy, code_size_study, fit_csg
+from .csg_fit import CodeSizeStudy, SliceShape, code_size_study, fit_csg, slice_shape_sweep
 from .decompose import DecomposeAt, decompose, reconstruct, to_tucker
 from .evbmf import evbmf, evbmf_rank
 from .layers import LayerChange, Summary
@@ -25,6 +25,7 @@ __all__ = [
     "Fraction",
     "LayerChange",
     "MatrixConv2d",
+    "SliceShape",
     "Summary",
     "Tucker",
     "allocate",
@@ -40,6 +41,7 @@ __all__ = [
     "prune_magnitude",
     "prune_snip",
     "reconstruct",
+    "slice_shape_sweep",
     "slices_of_model",
     "swap_parameters",
     "to_cp",

@@ -88,6 +88,41 @@ def _solve(rows: Tensor, there: Tensor, generator: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class SliceShape:
+    """One shape of a sweep: its code size, the parameters of codes and generator, and how near the filters come."""
+
+    shape: tuple[int, ...]
+    code_size: int
+    parameters: int
+    error: float
+
+
+def slice_shape_sweep(
+    weights: Sequence[Tensor], shapes: Sequence[Sequence[int]], ratio: float = 18.0
+) -> list[SliceShape]:
+    """Fit filters with slices of several shapes, each with a code size `ratio` times smaller than its slice.
+
+    Args:
+        weights: filters (O, I, kh, kw). shapes: (F, K, h, w) of each candidate.
+        ratio: values of a slice per code entry; 18 in the paper.
+
+    Returns: an entry for each shape, with error = ||filters generated - weights|| / ||weights|| (Frobenius).
+    Raises: ValueError for a ratio below 1.
+    """
+    if not ratio >= 1:
+        raise ValueError(f"slice_shape_sweep: ratio must be at least 1, got {ratio}")
+    found = []
+    for shape in shapes:
+        size = max(1, round(math.prod(shape) / ratio))
+        codes, generator = fit_csg(weights, shape, size)
+        rows, there = slices_of_filters(weights, shape)
+        off = torch.where(there, torch.cat(codes) @ generator.mT - rows, 0.0).norm()
+        parameters = sum(c.numel() for c in codes) + generator.numel()
+        found.append(SliceShape(tuple(shape), size, parameters, float(off / rows.norm())))
+    return found
+
+
+@dataclass(frozen=True)
 class CodeSizeStudy:
     """How much of the filters' energy their largest DCT coefficients hold (section 3.3).
 
