@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..autograd import want_grad
-from ..op import lower
+from ..autograd import ordinary, transforming, want_grad
+from ..op import lower, run_below_autograd
 from . import checks, planes
 from .activations import apply_, narrow, together, wide
 from .branch_conv2d import Pair, convolve, layout_of
@@ -16,7 +16,9 @@ from .mode_product import LONGEST_COLUMN
 # Measured on two cores with AVX-512, float32, 64 channels of 32 x 32, N = 32 (the sizes in DESIGN.md):
 NARROW, NARROW_IN_TRAINING = 4, 8  # branches are merged to at least so many channels; the second in NCHW only
 PASS = 24  # multiply-adds of a convolution that take as long as one value's way through a transform
-POINTWISE = 256  # C * C/Q up to which a 1 x 1 convolution is a faster transform of channels_last than the kernel
+# A 1 x 1 convolution with zeros between the groups is a faster transform of channels_last than the kernel: up to so
+# large a C * C/Q, or in training up to so large an N H W C^2, where the kernel's call costs more than the zeros
+POINTWISE, POINTWISE_IN_TRAINING = 256, 1 << 24
 
 
 def check(
@@ -179,11 +181,17 @@ def along_channels(x: Tensor, matrix: Tensor) -> Tensor:
     i = c // q
     if layout_of(x) is torch.contiguous_format:
         return (matrix @ x.reshape(n, q, i * h * w)).view(n, p * i, h, w)
-    if i > 1 and (c * i <= POINTWISE or p != q or q > LONGEST_COLUMN):
+    training = want_grad([x, matrix])
+    small = c * i <= POINTWISE or (training and n * h * w * c * c <= POINTWISE_IN_TRAINING)
+    if i > 1 and (small or p != q or q > LONGEST_COLUMN):
         one = torch.eye(i, dtype=matrix.dtype, device=matrix.device)
         pointwise = matrix.reshape(p, 1, q, 1) * one.view(i, 1, i)
         return functional.conv2d(x, pointwise.reshape(p * i, c, 1, 1))
-    pixels = torch.ops.spectral.mode_product(x.permute(0, 2, 3, 1).unflatten(3, (q, i)), matrix, 3)
+    pixels = x.permute(0, 2, 3, 1).unflatten(3, (q, i))
+    if training or transforming():
+        pixels = torch.ops.spectral.mode_product(pixels, matrix, 3)
+    else:
+        pixels = run_below_autograd("mode_product", ordinary([x, matrix]), pixels, matrix, 3)
     return pixels.flatten(3, 4).permute(0, 3, 1, 2)
 
 
