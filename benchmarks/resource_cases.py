@@ -19,10 +19,6 @@ def _to_branches(width: int, dtype: torch.dtype) -> list[Any]:
     return [_empty(N, width, width, dtype=dtype), _empty(width, width, dtype=dtype)]
 
 
-def _from_branches(width: int, dtype: torch.dtype) -> list[Any]:
-    return [_empty(width, N, width, dtype=dtype), _empty(width, width, dtype=dtype)]
-
-
 def _along(dim: int) -> Callable[[int, torch.dtype], list[Any]]:
     return lambda width, dtype: [_empty(N, width, width, dtype=dtype), 2, dim, "ortho", False, True]
 
@@ -32,13 +28,81 @@ def _branch_linear(width: int, dtype: torch.dtype) -> list[Any]:
     return [*(_empty(*shape, dtype=dtype) for shape in tensors), "crelu" if dtype.is_complex else "gelu"]
 
 
+def _network(width: int, dtype: torch.dtype, transform: bool = True) -> list[Any]:
+    """Four layers, or two where they are wide: all are unrolled, and alike."""
+    layers = 4 if width <= 32 else 2
+    x, matrix = ((N, width, Q), (Q, Q)) if transform else ((Q, N, width), None)
+    name = "crelu" if dtype.is_complex else "gelu"
+    return [
+        _empty(*x, dtype=dtype),
+        None if matrix is None else _empty(*matrix, dtype=dtype),
+        [_empty(Q, width, width, dtype=dtype) for _ in range(layers)],
+        [_empty(Q, width, dtype=dtype) for _ in range(layers)],
+        [name] * (layers - 1) + ["none"],
+    ]
+
+
+def _target() -> Tensor:
+    return torch.empty(N, dtype=torch.int64, device="meta")
+
+
+def _cross_entropy(width: int, dtype: torch.dtype) -> list[Any]:
+    return [*_network(width, dtype), _target()]
+
+
+def _ensemble(width: int, dtype: torch.dtype) -> list[Any]:
+    return [*_network(width, dtype), _empty(Q, dtype=dtype.to_real()), "probabilities"]
+
+
+def _mixture(width: int, dtype: torch.dtype) -> list[Any]:
+    return [_empty(Q, N, width, dtype=dtype), _empty(Q, dtype=dtype.to_real()), "probabilities"]
+
+
+def _backward(width: int, dtype: torch.dtype) -> list[Any]:
+    x, _, *layers = _network(width, dtype, transform=False)
+    return [_empty(Q, N, width, dtype=dtype), x, *layers, True]
+
+
+def _with_grads(width: int, dtype: torch.dtype) -> list[Any]:
+    return [*_cross_entropy(width, dtype), True]
+
+
+def _mixture_backward(width: int, dtype: torch.dtype) -> list[Any]:
+    return [_empty(N, width, dtype=dtype.to_real()), *_mixture(width, dtype)]
+
+
+def _spectral_linear(width: int, dtype: torch.dtype) -> list[Any]:
+    name = "cardioid" if dtype.is_complex else "gelu"
+    x, matrix = _empty(N, width, Q, dtype=dtype.to_real()), _empty(Q, Q, dtype=dtype)
+    return [x, matrix, _empty(Q, width, width, dtype=dtype), _empty(Q, width, dtype=dtype), name, matrix, "none"]
+
+
+def _recurrent(width: int, dtype: torch.dtype) -> list[Any]:
+    weights = [_empty(Q, width, width, dtype=dtype) for _ in range(3)]
+    x, state = _empty(28, Q, N, width, dtype=dtype), _empty(Q, N, width, dtype=dtype)
+    return [x, *weights, _empty(Q, width, dtype=dtype), state, "tanh", "none", None]
+
+
+def _recurrent_backward(width: int, dtype: torch.dtype) -> list[Any]:
+    x, *weights, state, _, _, lengths = _recurrent(width, dtype)
+    return [x, state, x, x, *weights, state, x, "gelu", "tanh", lengths, True]
+
+
 Make = Callable[[int, torch.dtype], list[Any]]
 CASES: dict[str, list[tuple[str, Make]]] = {
-    "tubes": [
-        ("to_branches", _to_branches),
-        ("from_branches", _from_branches),
-        ("dct", _along(-1)),
-        ("dst", _along(1)),
-    ],
+    "tubes": [("to_branches", _to_branches), ("dst", _along(1))],
     "branch_linear": [("branch_linear", _branch_linear)],
+    "network": [
+        ("spectral_mlp", _network),
+        ("spectral_ensemble", _ensemble),
+    ],
+    "network_gradients": [
+        ("branch_mlp_backward", _backward),
+        ("spectral_mlp_cross_entropy_with_grads", _with_grads),
+    ],
+    "spectral_linear": [("spectral_linear", _spectral_linear)],
+    "branch_rnn": [("branch_rnn_with_states", _recurrent)],
+    "branch_rnn_backward": [("branch_rnn_backward", _recurrent_backward)],
+    "branch_ensemble": [("branch_ensemble", _mixture), ("branch_ensemble_backward", _mixture_backward)],
+    "sums": [("branch_mlp_backward", _backward), ("spectral_ensemble", _ensemble)],
 }

@@ -101,6 +101,7 @@ _ROWS = (
         f"(Tensor grad_y, Tensor x, {_NETWORK}, bool want_grad_x=True) -> (Tensor, Tensor[], Tensor[])",
         f"(Tensor grad_y, Tensor x, {_NATIVE_NETWORK}, Tensor(a!)? grad_x, Tensor(b!)[] grad_weights, "
         "Tensor(c!)[] grad_biases) -> ()",
+        _GPU,
         complex_together=("grad_y", "x", "weights", "biases"),
     ),
     Row(
@@ -109,6 +110,7 @@ _ROWS = (
         "str output_activation='none') -> Tensor",
         "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, int activation, float offset, Tensor inverse, "
         "int output_activation, float output_offset, Tensor(a!) out) -> ()",
+        _GPU,
         autocast="rule",
         complex_together=("transform", "weight", "bias", "inverse"),
     ),
@@ -119,11 +121,13 @@ _ROWS = (
         "(Tensor grad_y, Tensor x, Tensor y, Tensor transform, Tensor weight, Tensor? bias, int activation, "
         "Tensor inverse, int output_activation, Tensor(a!)? grad_x, Tensor(b!) grad_weight, Tensor(c!)? grad_bias) "
         "-> ()",
+        _GPU,
     ),
     Row(
         "spectral_mlp",
         f"(Tensor x, Tensor? transform, {_NETWORK}) -> Tensor",
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor(a!) out) -> ()",
+        _GPU,
         autocast="rule",
         complex_together=_TOGETHER,
     ),
@@ -131,6 +135,7 @@ _ROWS = (
         "spectral_mlp_cross_entropy",
         f"(Tensor x, Tensor? transform, {_NETWORK}, Tensor target) -> (Tensor, Tensor)",
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor target, Tensor(a!) losses, Tensor(b!) logits) -> ()",
+        _GPU,
         autocast="rule",
         complex_together=_TOGETHER,
     ),
@@ -140,6 +145,7 @@ _ROWS = (
         "-> (Tensor, Tensor, Tensor, Tensor[], Tensor[])",
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor target, Tensor(a!) losses, Tensor(b!) logits, "
         "Tensor(c!)? grad_x, Tensor(d!)[] grad_weights, Tensor(e!)[] grad_biases) -> ()",
+        _GPU,
         autocast="rule",
         complex_together=_TOGETHER,
     ),
@@ -147,6 +153,7 @@ _ROWS = (
         "branch_ensemble",
         "(Tensor logits, Tensor weights, str space='probabilities') -> Tensor",
         "(Tensor logits, Tensor weights, bool softmax, Tensor(a!) out) -> ()",
+        _GPU,
         autocast="float32",
     ),
     Row(
@@ -154,12 +161,14 @@ _ROWS = (
         "(Tensor grad_y, Tensor logits, Tensor weights, str space='probabilities') -> (Tensor, Tensor)",
         "(Tensor grad_y, Tensor logits, Tensor weights, bool softmax, Tensor(a!) grad_logits, "
         "Tensor(b!) grad_weights) -> ()",
+        _GPU,
         autocast="float32",
     ),
     Row(
         "spectral_ensemble",
         f"(Tensor x, Tensor? transform, {_NETWORK}, Tensor branch_weights, str space='probabilities') -> Tensor",
         f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, Tensor(a!) out) -> ()",
+        _GPU,
         autocast="rule",
         complex_together=_TOGETHER,
     ),
@@ -170,6 +179,7 @@ _ROWS = (
         f"(Tensor grad_y, Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, "
         "Tensor(a!)? grad_branches, Tensor(b!)[] grad_weights, Tensor(c!)[] grad_biases, "
         "Tensor(d!) grad_branch_weights) -> ()",
+        _GPU,
         autocast="rule",
         complex_together=_TOGETHER,
     ),
@@ -198,12 +208,14 @@ _ROWS = (
         "branch_rnn",
         f"({_LAYER}, {_OPTIONS}) -> (Tensor, Tensor)",
         f"({_LAYER}, {_NATIVE_OPTIONS}, Tensor(a!) out, Tensor(b!) h) -> ()",
+        _GPU,
         complex_together=_LAYER_TOGETHER,
     ),
     Row(
         "branch_rnn_with_states",
         f"({_LAYER}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
         f"({_LAYER}, {_NATIVE_OPTIONS}, Tensor(a!) out, Tensor(b!) h, Tensor(c!) states) -> ()",
+        _GPU,
         complex_together=_LAYER_TOGETHER,
     ),
     Row(
@@ -213,6 +225,7 @@ _ROWS = (
         f"(Tensor? grad_y, Tensor? grad_h, Tensor? grad_states, {_LAYER}, Tensor states, {_NATIVE_OPTIONS}, "
         "Tensor(a!)? grad_x, Tensor(b!) grad_weight_x, Tensor(c!) grad_weight_h, Tensor(d!) grad_weight_y, "
         "Tensor(e!)? grad_bias, Tensor(f!) grad_h0) -> ()",
+        _GPU,
         complex_together=("grad_y", "grad_h", "grad_states", *_LAYER_TOGETHER, "states"),
     ),
     Row(

@@ -12,7 +12,27 @@ from . import tiles
 from .launch import Launch, blocks, named, planar, precision
 from .vocabulary import activate, load, product, store
 
-WIDEST = 256  # features, beyond which the library's batched GEMM is as fast (TARGETS: unmeasured)
+
+@triton.jit
+def branch_block(
+    x_ptr, weight_ptr, bias_ptr, q, rows, o, n,
+    I: tl.constexpr, O: tl.constexpr, COMPLEX: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """x w^T + b for a block of rows and outputs o of branch q."""
+    re = tl.zeros((BLOCK_N, BLOCK_O), tl.float32)
+    im = tl.zeros((BLOCK_N, BLOCK_O), tl.float32)
+    for start in range(0, I, BLOCK_I):
+        i = start + tl.arange(0, BLOCK_I)
+        there = (rows[:, None] < n) & (i[None, :] < I)
+        x_re, x_im = load(x_ptr, (q * n + rows)[:, None] * I + i[None, :], there, COMPLEX)
+        there = (o[None, :] < O) & (i[:, None] < I)
+        w_re, w_im = load(weight_ptr, (q * O + o)[None, :] * I + i[:, None], there, COMPLEX)
+        re, im = product(x_re, x_im, w_re, w_im, re, im, PRECISION, COMPLEX)
+    if bias_ptr is not None:
+        b_re, b_im = load(bias_ptr, q * O + o, o < O, COMPLEX)
+        re, im = re + b_re[None, :], im + b_im[None, :]
+    return re, im
 
 
 @triton.jit
@@ -28,32 +48,15 @@ def branch_linear_kernel(
     o = (pid % o_blocks) * BLOCK_O + tl.arange(0, BLOCK_O)
     rows = (pid // o_blocks % n_blocks) * BLOCK_N + tl.arange(0, BLOCK_N)
     q = pid // o_blocks // n_blocks
-    re = tl.zeros((BLOCK_N, BLOCK_O), tl.float32)
-    im = tl.zeros((BLOCK_N, BLOCK_O), tl.float32)
-    for start in range(0, I, BLOCK_I):
-        i = start + tl.arange(0, BLOCK_I)
-        there = (rows[:, None] < n) & (i[None, :] < I)
-        x_re, x_im = load(x_ptr, (q * n + rows)[:, None] * I + i[None, :], there, COMPLEX)
-        there = (o[None, :] < O) & (i[:, None] < I)
-        w_re, w_im = load(weight_ptr, (q * O + o)[None, :] * I + i[:, None], there, COMPLEX)
-        re, im = product(x_re, x_im, w_re, w_im, re, im, PRECISION, COMPLEX)
-    if bias_ptr is not None:
-        b_re, b_im = load(bias_ptr, q * O + o, o < O, COMPLEX)
-        re, im = re + b_re[None, :], im + b_im[None, :]
+    re, im = branch_block(
+        x_ptr, weight_ptr, bias_ptr, q, rows, o, n, I, O, COMPLEX, PRECISION, BLOCK_N, BLOCK_O, BLOCK_I
+    )
     re, im = activate(re, im, NAME, OFFSET, COMPLEX)
     store(y_ptr, (q * n + rows)[:, None] * O + o[None, :], re, im, (rows[:, None] < n) & (o[None, :] < O), COMPLEX)
 
 
-def why_not(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> str | None:
-    return too_wide(x.shape[2], weight.shape[1])
-
-
-def too_wide(*widths: int) -> str | None:
-    """The reason against a kernel for branches of these features."""
-    widest = max(widths)
-    if widest <= WIDEST:
-        return None
-    return f"a branch with {widest} features is past {WIDEST}, where the library's batched GEMM is as fast"
+def why_not(x: Tensor, weight: Tensor, *_: Any) -> str | None:
+    return tiles.too_wide("branch_linear", x.dtype, x.shape[2], weight.shape[1])
 
 
 def plan(args: list[Any], out: Tensor, arch: int) -> list[Launch]:

@@ -39,7 +39,7 @@ def precision() -> str:
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
 
-def planar(t: Tensor | None) -> Tensor | None:
+def planar(t: Tensor | None) -> Any:
     """A tensor as the kernels see it: complex numbers as pairs."""
     return torch.view_as_real(t) if t is not None and t.is_complex() else t
 

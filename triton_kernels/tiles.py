@@ -53,7 +53,7 @@ class Crossover(NamedTuple):
     why: str
 
 
-_REAL = ("float32", "half")
+_REAL, _COMPLEX = ("float32", "half"), ("complex64",)
 
 ROWS: tuple[Tile, ...] = (
     # tubes: y[r, p] = sum_q x[r, q] m[p, q]; bound by bytes, so many rows in flight and the matrix in few columns
@@ -61,15 +61,40 @@ ROWS: tuple[Tile, ...] = (
     Tile("tubes", _REAL, 32, {"R": 128, "P": 32, "Q": 32}, 4, 1, WGMMA, "whole tubes: x is read once"),
     Tile("tubes", _REAL, 64, {"R": 64, "P": 64, "Q": 32}, 8, 1, WGMMA, "64 of Q at a time spill in tf32x3 on sm_80"),
     Tile("tubes", _REAL, ANY, {"R": 64, "P": 128, "Q": 32}, 8, 2, WGMMA, "128 of P a pass over x, Q in a pipeline"),
-    Tile("tubes", ("complex64",), ANY, {"R": 64, "P": 32, "Q": 16}, 8, 1, WGMMA, "32 of Q at a time spill on sm_80"),
+    Tile("tubes", _COMPLEX, ANY, {"R": 64, "P": 32, "Q": 16}, 8, 1, WGMMA, "32 of Q at a time spill on sm_80"),
     # branch_linear: a small product per branch; samples in the rows of the block
     Tile("branch_linear", _REAL, 32, {"N": 128, "O": 32, "I": 32}, 4, 1, WGMMA, "all features at once, no loop"),
     Tile("branch_linear", _REAL, 64, {"N": 64, "O": 64, "I": 32}, 8, 2, WGMMA, "64 features twice 32 deep: no spills"),
     Tile("branch_linear", _REAL, 256, {"N": 64, "O": 128, "I": 32}, 8, 3, WGMMA, "128 outputs a pass over x"),
-    Tile("branch_linear", ("complex64",), 256, {"N": 64, "O": 32, "I": 16}, 8, 1, WGMMA, "as tubes of complex64"),
+    Tile("branch_linear", _COMPLEX, 256, {"N": 64, "O": 32, "I": 16}, 8, 1, WGMMA, "as tubes of complex64"),
+    # network: a tile of N samples through all layers, for G branches at a time; the transform's blocks are R x Q
+    Tile("network", _REAL, 32, {"N": 64, "G": 16, "R": 64, "Q": 32}, 4, 1, WGMMA, "N x 32 values stay in registers"),
+    Tile("network", _REAL, 64, {"N": 32, "G": 16, "R": 64, "Q": 32}, 8, 1, MMA, "64 samples spill in tf32x3"),
+    Tile("network", _REAL, 128, {"N": 16, "G": 16, "R": 32, "Q": 32}, 8, 1, MMA, "32 samples spill in tf32x3"),
+    Tile("network", _COMPLEX, 64, {"N": 16, "G": 16, "R": 32, "Q": 16}, 8, 1, MMA, "more samples spill"),
+    # network_gradients: the same tiles forward and back; z_j wait in a buffer
+    Tile("network_gradients", ("float32",), 32, {"N": 16}, 4, 1, MMA, "32 samples spill in tf32x3"),
+    Tile("network_gradients", ("half",), 32, {"N": 64}, 4, 1, MMA, "as network"),
+    Tile("network_gradients", _REAL, 64, {"N": 32}, 8, 1, MMA, "as network"),
+    # spectral_linear: N samples with all their branches; blocks as those of tubes and branch_linear
+    Tile("spectral_linear", _REAL, 256, {"N": 16, "R": 64, "P": 32, "Q": 32, "O": 64, "I": 32}, 8, 1, MMA, "as tubes"),
+    Tile("spectral_linear", _COMPLEX, 256, {"N": 16, "R": 64, "P": 32, "Q": 16, "O": 64, "I": 16}, 8, 1, MMA, "too"),
+    # branch_rnn: a step waits for the one before, so few samples a program and many programs
+    Tile("branch_rnn", _REAL, 32, {"N": 16}, 4, 1, MMA, "one block of rows; four warps share a step"),
+    Tile("branch_rnn", _REAL, 64, {"N": 16}, 8, 1, MMA, "64 features over eight warps"),
+    Tile("branch_rnn_backward", _REAL, 32, {"N": 16}, 4, 1, MMA, "three sums of 32 x 32 beside the state"),
+    Tile("branch_rnn_backward", ("half",), 64, {"N": 16}, 8, 1, MMA, "in float32 the weights do not fit beside them"),
+    # branch_ensemble, sums: additions in registers, bound by bytes
+    Tile("branch_ensemble", (*_REAL, *_COMPLEX), 32, {"N": 64}, 4, 1, NONE, "a warp reads 16 rows of 32 classes"),
+    Tile("branch_ensemble", (*_REAL, *_COMPLEX), 1024, {"N": 4}, 4, 1, NONE, "a warp a row of 1024 classes"),
+    Tile("sums", ("float32",), 1, {"S": 256}, 4, 1, NONE, "two values a thread; more programs than multiprocessors"),
 )
 
-CROSSOVERS: dict[str, Crossover] = {}
+_WHOLE = "spectral_mlp spectral_mlp_cross_entropy spectral_mlp_cross_entropy_with_grads branch_mlp_backward"
+_WHOLE += " spectral_ensemble spectral_ensemble_backward branch_rnn branch_rnn_with_states branch_rnn_backward"
+CROSSOVERS: dict[str, Crossover] = dict.fromkeys(
+    _WHOLE.split(), Crossover(1 << 20, "unmeasured; small batches of whole networks wait for one launch's latency")
+)
 
 
 def kind(dtype: torch.dtype) -> str:
@@ -85,3 +110,14 @@ def pick(kernel: str, dtype: torch.dtype, width: int, arch: int) -> Tile:
         for row in ROWS
         if row.kernel == kernel and name in row.dtypes and width <= row.widest and generation in row.archs
     )
+
+
+def too_wide(kernel: str, dtype: torch.dtype, *widths: int) -> str | None:
+    """The reason against branches of these features: no row of the kernel is as wide."""
+    rows = [row.widest for row in ROWS if row.kernel == kernel and kind(dtype) in row.dtypes]
+    if not rows:
+        return f"{kernel} has no tile for {kind(dtype)}"
+    widest = max(rows)
+    if max(widths) <= widest:
+        return None
+    return f"a branch with {max(widths)} features is past {widest}, the widest tile of {kernel} for {kind(dtype)}"

@@ -19,7 +19,51 @@ from spectral_ops.ops import trigonometric
 
 from . import tiles
 from .launch import Launch, blocks, planar, precision
-from .vocabulary import load, product, store
+from .vocabulary import dot, load, product, store
+
+
+@triton.jit
+def transformed(
+    x_ptr, x_start, x_step, valid, matrix_ptr, p, P,
+    Q: tl.constexpr, X_COMPLEX: tl.constexpr, COMPLEX: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr,
+):  # fmt: skip
+    """Values p (those < P) of a block of tubes, which start at x_start with their values x_step apart."""
+    re = tl.zeros((BLOCK_R, BLOCK_P), tl.float32)
+    im = tl.zeros((BLOCK_R, BLOCK_P), tl.float32)
+    for start in range(0, Q, BLOCK_Q):
+        q = start + tl.arange(0, BLOCK_Q)
+        there = (p[None, :] < P) & (q[:, None] < Q)
+        m_re, m_im = load(matrix_ptr, p[None, :] * Q + q[:, None], there, COMPLEX)
+        there = valid[:, None] & (q[None, :] < Q)
+        x_re, x_im = load(x_ptr, x_start[:, None] + q[None, :] * x_step, there, X_COMPLEX)
+        x_re, x_im = x_re.to(m_re.dtype), x_im.to(m_re.dtype)
+        if COMPLEX and not X_COMPLEX:
+            re = dot(x_re, m_re, re, PRECISION)
+            im = dot(x_re, m_im, im, PRECISION)
+        else:
+            re, im = product(x_re, x_im, m_re, m_im, re, im, PRECISION, COMPLEX)
+    return re, im
+
+
+@triton.jit
+def tile_to_branches(
+    x_ptr, matrix_ptr, y_ptr, tile, first, end, n,
+    I: tl.constexpr, Q: tl.constexpr, X_COMPLEX: tl.constexpr, COMPLEX: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr,
+):  # fmt: skip
+    """A tile of BLOCK_N samples of x (n, I, Q) into y (P, n, I), for the at most BLOCK_P branches first <= p < end."""
+    p = first + tl.arange(0, BLOCK_P)
+    for start in range(0, BLOCK_N * I, BLOCK_R):
+        inside = start + tl.arange(0, BLOCK_R)
+        tubes = tile * (BLOCK_N * I) + inside
+        there = (inside < BLOCK_N * I) & (tubes < n * I)
+        re, im = transformed(
+            x_ptr, tubes * Q, 1, there, matrix_ptr, p, end,
+            Q, X_COMPLEX, COMPLEX, PRECISION, BLOCK_R, BLOCK_P, BLOCK_Q,
+        )  # fmt: skip
+        mask = there[:, None] & (p < end)[None, :]
+        store(y_ptr, p[None, :] * (n * I) + tubes[:, None], re, im, mask, COMPLEX)
 
 
 @triton.jit
@@ -34,6 +78,7 @@ def tubes_kernel(
     X_COMPLEX, Y_COMPLEX: of what is in memory. COMPLEX: of the matrix, and so of the products.
     """
     p_blocks: tl.constexpr = (P + BLOCK_P - 1) // BLOCK_P
+    inner = tl.cast(inner, tl.int64)
     pid = tl.program_id(0).to(tl.int64)
     p = (pid % p_blocks) * BLOCK_P + tl.arange(0, BLOCK_P)
     block = pid // p_blocks
@@ -56,20 +101,9 @@ def tubes_kernel(
         y_start = (outer * inner + r) * P if Y_ROWS else outer * (inner * P) + r
     x_step = 1 if X_ROWS else inner
     y_step = 1 if Y_ROWS else inner
-    re = tl.zeros((BLOCK_R, BLOCK_P), tl.float32)
-    im = tl.zeros((BLOCK_R, BLOCK_P), tl.float32)
-    for start in range(0, Q, BLOCK_Q):
-        q = start + tl.arange(0, BLOCK_Q)
-        there = (p[None, :] < P) & (q[:, None] < Q)
-        m_re, m_im = load(matrix_ptr, p[None, :] * Q + q[:, None], there, COMPLEX)
-        there = valid[:, None] & (q[None, :] < Q)
-        x_re, x_im = load(x_ptr, x_start[:, None] + q[None, :] * x_step, there, X_COMPLEX)
-        x_re, x_im = x_re.to(m_re.dtype), x_im.to(m_re.dtype)
-        if COMPLEX and not X_COMPLEX:
-            re, im = product(x_re, x_re, m_re, m_re, re, im, PRECISION, False)
-            im, re = product(x_re, x_re, m_im, m_im, im, re, PRECISION, False)
-        else:
-            re, im = product(x_re, x_im, m_re, m_im, re, im, PRECISION, COMPLEX)
+    re, im = transformed(
+        x_ptr, x_start, x_step, valid, matrix_ptr, p, P, Q, X_COMPLEX, COMPLEX, PRECISION, BLOCK_R, BLOCK_P, BLOCK_Q
+    )
     there = valid[:, None] & (p[None, :] < P)
     store(y_ptr, y_start[:, None] + p[None, :] * y_step, re, im, there, Y_COMPLEX)
 

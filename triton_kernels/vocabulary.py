@@ -1,8 +1,8 @@
 """The vocabulary of the Triton kernels: numbers in memory, and products on tensor cores.
 
 Complex numbers are planar inside, a pair (re, im) of blocks; of real ones im is not computed with, and stands for re.
-Offsets are 64-bit: they start from `program_id(0).to(tl.int64)`. Masked loads give 0, in both factors of a product, so
-that what is not there never meets an infinite value.
+Offsets are 64-bit: they start from `program_id(0).to(tl.int64)`, and sizes that multiply each other are cast too.
+Masked loads give 0, in both factors of a product, so that what is not there never meets an infinite value.
 """
 
 from __future__ import annotations

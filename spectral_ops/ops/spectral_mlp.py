@@ -51,7 +51,8 @@ def reference(
         With float32 and float64 any tensor may be complex; then the branches are, and the activations those of complex
         numbers, see `branch_linear`.
 
-    Returns: logits (Q', N, O), contiguous, dtype of x (half accumulates, and keeps h_j, in float32), or complex.
+    Returns: logits (Q', N, O), contiguous, dtype of x, or complex. Half accumulates in float32, and keeps h_j in it
+        except in Triton kernels, whose tensor cores multiply half.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
     Accuracy: no worse than twice the composition of branch_linear, `tests/test_backends.py`, `tests/test_complex.py`.
     Gradient: to every tensor, any order. Deterministic: bitwise, for any number of threads.

@@ -1,0 +1,18 @@
+"""spectral_ensemble on the GPU: the network's kernel, which mixes the branches of a group; then the groups' sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from . import networks
+from .launch import Launch
+from .networks import why_not
+
+__all__ = ["plan", "why_not"]
+
+
+def plan(args: list[Any], out: Tensor, arch: int) -> list[Launch]:
+    x, transform, *layers, shares, space = args
+    return networks.plan(x, transform, networks.Network(*layers), arch, shares=shares, space=space, mixture=out)

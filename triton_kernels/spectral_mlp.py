@@ -1,0 +1,18 @@
+"""spectral_mlp on the GPU: transform and all layers in one kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from . import networks
+from .launch import Launch
+from .networks import why_not
+
+__all__ = ["plan", "why_not"]
+
+
+def plan(args: list[Any], out: Tensor, arch: int) -> list[Launch]:
+    x, transform, *layers = args
+    return networks.plan(x, transform, networks.Network(*layers), arch, logits=out)

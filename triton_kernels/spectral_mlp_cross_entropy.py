@@ -1,0 +1,18 @@
+"""spectral_mlp_cross_entropy on the GPU: the network's kernel, which also adds each tile's losses up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from . import networks
+from .launch import Launch
+from .networks import why_not
+
+__all__ = ["plan", "why_not"]
+
+
+def plan(args: list[Any], out: tuple[Tensor, Tensor], arch: int) -> list[Launch]:
+    (x, transform, *layers, target), (losses, logits) = args, out
+    return networks.plan(x, transform, networks.Network(*layers), arch, logits=logits, target=target, losses=losses)
