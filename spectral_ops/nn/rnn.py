@@ -203,7 +203,7 @@ class SpectralRNN(nn.Module):
         t, n, i, q = x.shape
         branches = torch.ops.spectral.to_branches(x.reshape(t * n, i, q), self.transform.matrix_as(x))
         if self.is_complex and not branches.is_complex():
-            branches = branches.to(branches.dtype.to_complex())  # the kernels do not mix
+            branches = branches.to(branches.dtype.to_complex())  # as the states will be
         return branches.view(-1, t, n, i).transpose(0, 1)
 
     def _tubes(self, h: Tensor) -> Tensor:
