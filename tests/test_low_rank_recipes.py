@@ -12,7 +12,8 @@ from test_demo import digits, write
 from spectral_ops import cli
 from spectral_ops.models import LeNet5
 from spectral_ops.nn import TuckerConv2d
-from spectral_ops.recipes import data, low_rank, tdlrt_lenet5, tucker_footprint, tucker_mnist
+from spectral_ops.recipes import data, low_rank, tdlrt_cifar10, tdlrt_lenet5, tucker_footprint, tucker_mnist
+from spectral_ops.recipes.generated import Images
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,21 @@ def test_footprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["images"] for row in rows] == [12, 12] and rows[0]["parameters"] == 2_472_266
     assert rows[0]["compression"] == 0 and 0.8 < rows[1]["compression"] < 1 and min(row["seconds"] for row in rows) > 0
     assert (tmp_path / "figure2.png").exists()
+
+
+def test_tdlrt_cifar10(tmp_path: Path) -> None:
+    """All methods for one epoch on noise: what is trained, counted and drawn."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [(torch.randn(n, 3, 32, 32, generator=generator), torch.arange(n) % 10) for n in (16, 8)]
+    images = Images(*parts, source="noise", crop=4, flip=True)
+    options = {"epochs": 1, "batch_size": 8, "network": "alexnet", "taus": [0.1], "kappas": [0.2]}
+    rows = tdlrt_cifar10.run(images, tmp_path, **options)
+    names = ["full", "TDLRT tau 0.1", "matrix DLRT tau 0.1", "Tucker kappa 0.2", "matrix kappa 0.2", "CP kappa 0.2"]
+    assert [row["name"] for row in rows] == names and rows[0]["compression"] == (0.0, 0.0)
+    assert all(0.3 < row["compression"][0] < 1 for row in rows[1:])
+    arms = json.loads((tmp_path / "results.json").read_text())["arms"]
+    assert [bool(arm["ranks"][0]) for arm in arms] == [False, True, True, False, False, False]
+    assert (tmp_path / "figure1.png").stat().st_size > 10_000
 
 
 def test_batches_and_statistics(folder: Path) -> None:
