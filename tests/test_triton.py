@@ -25,12 +25,15 @@ every_op = pytest.mark.parametrize("name", OPS)
 
 
 @needs_triton
-@pytest.mark.timeout(900)
-def test_values_through_the_interpreter() -> None:
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("size", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_values_through_the_interpreter(size: str) -> None:
     """In a process of its own: a kernel is interpreted or compiled as the variable says when triton is imported."""
     here = Path(__file__).parent
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here / "interpreted_triton.py"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", size]
+    command = [sys.executable, "-m", "pytest", *options, here / "interpreted_triton.py"]
     done = subprocess.run(command, cwd=here.parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
