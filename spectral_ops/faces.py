@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -17,10 +18,14 @@ _KINDS = (*checks.REAL, torch.complex64, torch.complex128)
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b in the dtype of a, under autocast too."""
-    if not torch.amp.is_autocast_available(a.device.type):
+    with _exact(a):
         return a @ b
-    with torch.autocast(a.device.type, enabled=False):
-        return a @ b
+
+
+def _exact(x: Tensor) -> AbstractContextManager[object]:
+    """Autocast switched off on the device of x."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def check_numbers(op: str, **tensors: Tensor) -> None:
@@ -162,18 +167,13 @@ def _svd(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return u, s, vh.mH
 
 
-def _wide(transform: Transform, x: Tensor) -> Tensor:
-    """x in the dtype that holds its transform: `matrix_as` drops the imaginary part for a real one."""
-    return x if transform.is_real else x.to(torch.promote_types(x.dtype, torch.complex64))
-
-
 def _forward(transform: Transform, x: Tensor) -> Tensor:
-    """L along the last dimension, (..., Q) -> (..., Q')."""
-    x = _wide(transform, x)
-    return product(x, transform.matrix_as(x).to(x.dtype).mT)
+    """L along the last dimension, (..., Q) -> (..., Q'), by the transform's own fast algorithm."""
+    with _exact(x):
+        return transform.fast(x)
 
 
 def _backward(transform: Transform, y: Tensor) -> Tensor:
     """L^-1 along the last dimension, (..., Q') -> (..., Q); of half a spectrum the real part is to be taken."""
-    y = _wide(transform, y)
-    return product(y, transform.inverse_as(y).to(y.dtype).mT)
+    with _exact(y):
+        return transform.fast_inverse(y)

@@ -34,7 +34,7 @@ from spectral_ops import (
     ttranspose,
     tubal_rank,
 )
-from spectral_ops.transforms import DCT, Identity, Matrix
+from spectral_ops.transforms import DCT, Matrix, Transform
 
 
 @pytest.fixture(autouse=True)
@@ -241,11 +241,12 @@ def test_gradients_reach_a_learned_transform() -> None:
     transform, A = random_matrix(learned=True), tensor(3, 3, Q)
 
     def call(weight: Tensor, function: str) -> Tensor:
-        class Learned(Identity):
-            matrix = weight  # type: ignore[assignment]
+        class Learned(Transform):
+            matrix = weight
             inverse = torch.linalg.inv(weight)  # type: ignore[assignment]
-            matrix_as = lambda self, x: weight.to(x.dtype)  # noqa: E731
-            inverse_as = lambda self, x: torch.linalg.inv(weight).to(x.dtype)  # noqa: E731
+
+            def _as(self, name: str, x: Tensor) -> Tensor:
+                return getattr(self, name).to(x.dtype)
 
         return calls(A, Learned(Q))[function]
 

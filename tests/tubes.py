@@ -13,7 +13,7 @@ from spectral_ops import (
     tsvd,
     ttranspose,
 )
-from spectral_ops.transforms import DCT, Identity, Matrix, Transform
+from spectral_ops.transforms import DCT, DFT, DST, Hadamard, Identity, Matrix, Transform
 
 Q = 6
 C128 = torch.complex128
@@ -71,6 +71,9 @@ def scaled_pairs() -> Table:
 UNITARY = {"dct": lambda: DCT(Q), "dct3": lambda: DCT(Q, 3), "identity": lambda: Identity(Q), "dft": dft}
 UNITARY |= {"dft_odd": lambda: dft(5), "dft_half": lambda: dft(half=True)}
 UNITARY |= {"dft_half_odd": lambda: dft(5, half=True), "length_1": lambda: DCT(1)}
+# by their fast algorithms
+UNITARY |= {"fft": lambda: DFT(Q, norm="backward"), "rfft": lambda: DFT(Q, real=True, norm="backward")}
+UNITARY |= {"dst": lambda: DST(Q, 4), "hadamard": lambda: Hadamard(4)}
 OTHERS = {
     "backward": lambda: DCT(Q, norm="backward"),
     "backward3": lambda: DCT(Q, 3, norm="backward"),
