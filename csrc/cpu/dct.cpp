@@ -15,9 +15,11 @@ void by_matrix(const Tensor& x, const Tensor& matrix, int64_t outer, int64_t inn
 
 // `t` lacks its tables, which follow one another in `table` as csrc/cpu/kernels.h lists them.
 template <class T> void by_fourier(LongTubes<T> t, const Tensor& table) {
-  t.length = t.type == 1 ? 2 * (t.n + (t.sine ? 1 : -1)) : t.type == 4 ? t.n / 2 : t.n;
-  const int64_t size = t.circle ? t.circle : t.length, turns = t.type == 1 ? 0 : t.type == 4 ? t.n : t.n / 2 + 1;
-  t.rows = std::max(t.n, t.type == 4 ? 2 * size : size);
+  const bool folds = t.type == 4 && t.n % 2 == 0;
+  t.length = t.type == 1 ? 2 * (t.n + (t.sine ? 1 : -1)) : folds ? t.n / 2 : t.n;
+  const int64_t size = t.circle ? t.circle : t.length;
+  const int64_t turns = folds ? t.n : t.type == 2 || t.type == 3 ? t.n / 2 + 1 : 0;
+  t.rows = std::max(t.n, folds ? 2 * size : size);
   SPECTRAL_CHECK(table.numel() == 2 * (size + turns + (t.circle ? t.length + t.circle : 0)),
                  "dct: the table has another size");
   t.roots = in<T>(table);

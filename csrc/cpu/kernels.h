@@ -126,11 +126,11 @@ template <class T> struct LongTubes {
   T* y;
   int64_t type;  // 1 to 4
   bool sine;
-  int64_t length;             // of the complex transform: n; type I 2(n - 1) or 2(n + 1); type IV n / 2
+  int64_t length;             // of the complex transform: n; type I 2(n - 1) or 2(n + 1); type IV of even n n / 2
   int64_t circle;             // the power of two in which a convolution gives it, or 0
   int64_t rows;               // of a work tile
   const T* roots;             // exp(-2 pi i j / length), or of the circle
-  const T* turns;             // types II, III: exp(i pi k / 2n), 2k <= n; IV: of t_j, then of T_k
+  const T* turns;             // types II, III: exp(i pi k / 2n), 2k <= n; IV of even n: of t_j, then of T_k
   const T *chirp, *spectrum;  // with a circle: exp(-i pi j^2 / length), the transform of its inverse / circle
   T scale, first_in, last_in, first_out, last_out;
 };

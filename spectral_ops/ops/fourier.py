@@ -23,8 +23,6 @@ def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
     n = x.shape[dim]
     if n <= LONGEST_CODELET:
         return None
-    if type == 4 and n % 2:
-        return f"the long kernel folds type 4 into n / 2 values, and n = {n} is odd"
     size = length(n, type, sine)
     if max(size, circle(size)) > LONGEST:
         return f"n = {n} takes a Fourier transform past the {LONGEST} values whose tile fits the cache"
@@ -53,7 +51,7 @@ def cuda_why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
 
 def length(n: int, type: int, sine: bool) -> int:
     """Of the complex Fourier transform that gives a transform of n values."""
-    return {1: 2 * (n + (1 if sine else -1)), 2: n, 3: n, 4: n // 2}[type]
+    return {1: 2 * (n + (1 if sine else -1)), 2: n, 3: n, 4: n if n % 2 else n // 2}[type]
 
 
 def circle(length: int) -> int:
@@ -66,10 +64,10 @@ def circle(length: int) -> int:
 
 
 def table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What `LongTubes` in csrc/cpu/kernels.h lists, as pairs one after the other, from exact angles in float64.
+    """What `LongTubes` in csrc/cpu/kernels.h lists, as pairs one after the other, from exact angles, rounded once.
 
     Roots exp(-2 pi i j / length) (or of the circle); turns: types 2, 3 exp(i pi k / 2n), 2k <= n, type 4
-    exp(-i pi (4j+1) / 4n) and exp(-i pi k / n); with a circle the chirp exp(-i pi j^2 / length), and the transform of
+    of even n exp(-i pi (4j+1) / 4n) and exp(-i pi k / n); with a circle the chirp exp(-i pi j^2 / length), and the transform of
     its inverse over the circle.
     """
     return (_table if outside_modes() else _table.__wrapped__)(n, type, sine, dtype, device)
@@ -82,17 +80,17 @@ def _table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.devi
     parts = [_turns(-4 * np.arange(around or size), around or size)]
     if type in (2, 3):
         parts.append(_turns(np.arange(n // 2 + 1), n))
-    elif type == 4:
+    elif type == 4 and n % 2 == 0:
         j = np.arange(size)
         parts += [_turns(-(4 * j + 1), 2 * n), _turns(-2 * j, n)]
     if around:
         j = np.arange(size, dtype=np.int64)
         chirp = _turns(-2 * (j * j % (2 * size)), size)
-        inverse: np.ndarray = np.zeros(around, complex)
+        inverse: np.ndarray = np.zeros(around, np.clongdouble)
         inverse[:size] = chirp.conj()
         inverse[around - size + 1 :] = chirp[:0:-1].conj()
         parts += [chirp, np.fft.fft(inverse) / around]
-    pairs = np.concatenate(parts).view(np.float64)
+    pairs = np.concatenate(parts).view(np.longdouble)
     with untransformed():  # the cache outlives any transform that the caller is in
         return torch.from_numpy(pairs.astype(np.float64 if dtype == torch.float64 else np.float32)).to(device)
 

@@ -26,6 +26,7 @@ from .activations import wide
 NORMS = ("backward", "ortho", "forward")
 TYPES = (1, 2, 3, 4)
 LONGEST_MATRIX = 256  # the reference multiplies by the matrix up to here, and takes an FFT beyond
+_PI = np.longdouble("3.14159265358979323846264338327950288")
 _INVERSE = {1: 1, 2: 3, 3: 2, 4: 4}
 _OPPOSITE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
 
@@ -75,7 +76,7 @@ def heads(n: int, f: Factors) -> list[int]:
 
 
 def cosines(t: np.ndarray, quarter: int) -> np.ndarray:
-    """cos(pi t / (2 quarter)) for integers t, in float64.
+    """cos(pi t / (2 quarter)) for integers t, in extended precision where the machine has it, to be rounded once.
 
     The argument is reduced in integers and folded into the first octant, so that equal magnitudes are equal to the
     last bit.
@@ -83,13 +84,13 @@ def cosines(t: np.ndarray, quarter: int) -> np.ndarray:
     t = t % (4 * quarter)
     half = np.where(t > 2 * quarter, 4 * quarter - t, t)
     folded = np.where(half > quarter, 2 * quarter - half, half)
-    unit = np.pi / (2 * quarter)
+    unit = _PI / (2 * quarter)
     magnitude = np.where(2 * folded <= quarter, np.cos(folded * unit), np.sin((quarter - folded) * unit))
     return np.where(half > quarter, -magnitude, magnitude)
 
 
 def matrix(n: int, f: Factors, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The (n, n) matrix M of y = M x, computed in float64 with exact integer angles."""
+    """The (n, n) matrix M of y = M x, with exact integer angles and rounded once."""
     if not outside_modes():
         return _matrix.__wrapped__(n, f, dtype).to(device)
     return _matrix(n, f, dtype) if device.type == "cpu" else _elsewhere(n, f, dtype, device)
@@ -106,10 +107,17 @@ def _matrix(n: int, f: Factors, dtype: torch.dtype) -> Tensor:
     head = heads(n, f)
     if f.type in (1, 3):
         m[:, head] /= 2
-    m[:, head] *= f.head_in
-    m[head] *= f.head_out
+    m[:, head] *= _root(f.head_in)
+    m[head] *= _root(f.head_out)
     with untransformed():  # the cache outlives any transform that the caller is in
-        return torch.from_numpy((m * f.scale).astype(np.float64 if dtype == torch.float64 else np.float32))
+        return torch.from_numpy((m * _root(f.scale)).astype(np.float64 if dtype == torch.float64 else np.float32))
+
+
+def _root(factor: float) -> np.longdouble:
+    """A head or a scale beyond float64: each is the square root of a whole number, or of the inverse of one."""
+    if factor < 1:
+        return 1 / np.sqrt(np.longdouble(round(factor**-2)))
+    return np.sqrt(np.longdouble(round(factor**2)))
 
 
 @functools.lru_cache(maxsize=256)

@@ -131,5 +131,5 @@ class DFT(Fixed):
 def _fourier(length: int, branches: int) -> Tensor:
     """exp(-2 pi i jk / Q), (Q', Q), from integer angles."""
     t: np.ndarray = 4 * np.arange(branches)[:, None] * np.arange(length)[None, :]
-    re, im = trigonometric.cosines(t, length), 0.0 - trigonometric.cosines(length - t, length)
-    return torch.complex(torch.from_numpy(re), torch.from_numpy(im))
+    parts = trigonometric.cosines(t, length), 0.0 - trigonometric.cosines(length - t, length)
+    return torch.complex(*(torch.from_numpy(part.astype(np.float64)) for part in parts))

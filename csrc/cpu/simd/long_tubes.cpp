@@ -1,6 +1,7 @@
 // Cosine and sine transforms of long tubes, O(n log n): a tile of tubes passes through one complex Fourier transform in
 // its lanes. Types I to III take two tubes as the real and the imaginary part of one signal, whose symmetry tells their
-// spectra apart, so that odd lengths cost no more than even ones; type IV folds a tube into a signal of n / 2 values.
+// spectra apart, so that odd lengths cost no more than even ones; type IV of even n folds a
+// tube into a signal of n / 2 values.
 // Sine transforms are cosine transforms with signs that alternate and an order that is reversed.
 #include "fourier.h"
 #include "network.h"
@@ -80,6 +81,31 @@ template <class T> struct LongPass {
     }
   }
 
+  // Type IV of odd n (Chan, Ho 1990): with a = 2k + 1, b = 2j + 1, v = 8^-1 mod n and u = n^-1 = n mod 8 the Chinese
+  // remainder theorem gives cos(2 pi a b / 8n) = cos(pi a b u / 4 + 2 pi v a b / n). The first term is an odd number of
+  // eighths of a turn: 2 cos is sqrt 2 (chi cos - psi sin) of the second, where chi = (2 / abu) and psi = (-2 / abu)
+  // are signs, and multiplicative: both sums are those of one real transform of length n, of x_j or x_(n-1-j) with a
+  // sign at b mod n; two tubes are its real and imaginary parts.
+  static T chi(int64_t odd) { return (odd & 7) == 1 || (odd & 7) == 7 ? T(1) : T(-1); }
+  static T psi(int64_t odd) { return (odd & 7) < 4 ? T(1) : T(-1); }
+  void fourth_of_odd(T* z, T* spare, T* y) const {
+    for (int64_t j = 0; j < t.n; ++j) {
+      const int64_t b = 2 * j + 1;
+      const T s = (b & 3) == 1 ? chi(b) : -psi(2 * t.n - b);
+      const Complex<T> x = input((b & 3) == 1 ? j : t.n - 1 - j);
+      Complex<T>{s * x.re, s * x.im}.to(z + (b < t.n ? b : b - t.n) * kRow);
+    }
+    const T* result = transform(z, spare);
+    const int64_t half = (t.n + 1) / 2, v = half * half % t.n * half % t.n;
+    for (int64_t k = 0, f = v; k < t.n; ++k, f = (f + 2 * v) % t.n) {
+      const Complex<T> a = Complex<T>::of(result + f * kRow), b = Complex<T>::of(result + (f ? t.n - f : 0) * kRow);
+      const int64_t turn = (2 * k + 1) * (t.n & 7);
+      const T scale = T(0.70710678118654752440) * sign(k), even = scale * chi(turn), odd = scale * psi(turn);
+      Complex<T>{even * (a.re + b.re) + odd * (a.im - b.im), even * (a.im + b.im) + odd * (b.re - a.re)}.to(y +
+                                                                                                            k * kRow);
+    }
+  }
+
   // Type I: the spectrum of the tube continued as an even (cosine) or odd (sine) signal of t.length values.
   void first() const {
     const int64_t shift = t.sine ? 1 : 0;
@@ -94,11 +120,13 @@ template <class T> struct LongPass {
       if (mirror == t.length || mirror == j) continue;
       (t.sine ? Complex<T>{-x.re, -x.im} : x).to(work + mirror * kRow);
     }
+    // both halves of the spectrum say the same up to rounding errors, which their mean halves in the square
     const T* z = transform(work, other);
-    for (int64_t k = 0; k < t.n; ++k) {
-      const Complex<T> value = Complex<T>::of(z + (k + shift) * kRow);
-      const Complex<T> y = t.sine ? Complex<T>{-value.im, value.re} : value;
-      Complex<T>{t.scale * y.re, t.scale * y.im}.to(in + k * kRow);
+    const T scale = T(0.5) * t.scale;
+    for (int64_t k = shift; k < t.n + shift; ++k) {
+      const Complex<T> a = Complex<T>::of(z + k * kRow), b = Complex<T>::of(z + (k ? t.length - k : 0) * kRow);
+      const Complex<T> y = t.sine ? (b - a).over_i() : a + b;
+      Complex<T>{scale * y.re, scale * y.im}.to(in + (k - shift) * kRow);
     }
   }
 
@@ -144,6 +172,8 @@ template <class T> struct LongPass {
     } else if (t.type == 3) {
       third(work);
       interleaved(transform(work, other), in);
+    } else if (t.n % 2) {
+      fourth_of_odd(work, other, in);
     } else {
       // the input serves both parts: the result waits in `other`
       const int64_t half = t.rows / 2 * kRow;

@@ -7,7 +7,8 @@
 namespace spectral::SPECTRAL_LEVEL {
 
 enum class Start { zero, bias, lanes, accumulate };  // what the sum starts from; lanes: a bias that lies in lanes
-enum class Finish { store, relu, relu_slope };       // what happens to the sum; relu_slope: 0 where h <= 0
+// What happens to the sum. relu_slope: 0 where h <= 0; add: it is added to y.
+enum class Finish { store, add, relu, relu_slope };
 // Where the broadcast factor lies: row k of a matrix (w[k * ldw + j]), column k of one (w[j * ldw + k]), or column k of
 // a tile.
 enum class Factor { rows, columns, tile };
@@ -49,6 +50,7 @@ void block(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw, cons
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) {
       Vec<T> value = sum[j][v];
+      if constexpr (finish == Finish::add) value = load(y + j * ldy + v * n) + value;
       if constexpr (finish == Finish::relu) value = Vec<T>{} > value ? Vec<T>{} : value;  // NaN stays NaN
       if constexpr (finish == Finish::relu_slope)
         value = load(extra + j * kTile<T> + v * n) <= Vec<T>{} ? Vec<T>{} : value;

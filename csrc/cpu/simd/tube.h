@@ -9,6 +9,18 @@ template <class T> SPECTRAL_INLINE int64_t tube_space(const TubeMatrix<T>& m) {
   return round_up(m.kind == TubeMatrix<T>::Kind::analysis ? m.columns : m.rows, 2) * kTile<T>;
 }
 
+// The longest chain of additions: rounding errors grow with its length, so that longer sums are sums of such.
+inline constexpr int64_t kChain = 16;
+
+// y = w x, as `product` has it.
+template <class T, int V> SPECTRAL_INLINE void chained(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw,
+                                                       T* y, int64_t ldy, int64_t rows) {
+  product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, min(kChain, depth), w, ldw, nullptr, y, ldy, rows);
+  for (int64_t k = kChain; k < depth; k += kChain)
+    product<T, V, Factor::rows, Start::zero, Finish::add>(x + k * ldx, ldx, min(kChain, depth - k), w + k * ldw, ldw,
+                                                          nullptr, y, ldy, rows);
+}
+
 // x: rows ldx apart, y: rows ldy apart, V vectors of each row. Rows [first, last) of a dense or analysis matrix may be
 // asked for alone. With symmetry s_q = x_q + x_(n-1-q) serves the even rows and d_q = x_q - x_(n-1-q) the odd ones
 // (analysis), or y_p and y_(n-1-p) are the sum and the difference of what the even and the odd columns give
@@ -19,8 +31,7 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
   constexpr int n = kLanes<T>;
   const int64_t half = m.kind == Kind::analysis ? m.columns / 2 : m.rows / 2;
   if (m.kind == Kind::dense)
-    return product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, m.columns, m.dense + first, m.rows, nullptr,
-                                                                   y + first * ldy, ldy, last - first);
+    return chained<T, V>(x, ldx, m.columns, m.dense + first, m.rows, y + first * ldy, ldy, last - first);
   const int64_t terms = half + (m.kind == Kind::analysis ? m.columns : m.rows) % 2;  // with the middle of an odd length
   T *first_part = space, *second_part = space + terms * kTile<T>;
   if (m.kind == Kind::analysis) {
@@ -32,18 +43,14 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
       }
     // rows first .. last: even ones 2e, odd ones 2o + 1
     const int64_t even_first = (first + 1) / 2, even_last = (last + 1) / 2, odd_first = first / 2, odd_last = last / 2;
-    product<T, V, Factor::rows, Start::zero, Finish::store>(first_part, kTile<T>, terms, m.even + even_first,
-                                                            (m.rows + 1) / 2, nullptr, y + 2 * even_first * ldy,
-                                                            2 * ldy, even_last - even_first);
-    product<T, V, Factor::rows, Start::zero, Finish::store>(second_part, kTile<T>, terms, m.odd + odd_first, m.rows / 2,
-                                                            nullptr, y + (2 * odd_first + 1) * ldy, 2 * ldy,
-                                                            odd_last - odd_first);
+    chained<T, V>(first_part, kTile<T>, terms, m.even + even_first, (m.rows + 1) / 2, y + 2 * even_first * ldy, 2 * ldy,
+                  even_last - even_first);
+    chained<T, V>(second_part, kTile<T>, terms, m.odd + odd_first, m.rows / 2, y + (2 * odd_first + 1) * ldy, 2 * ldy,
+                  odd_last - odd_first);
     return;
   }
-  product<T, V, Factor::rows, Start::zero, Finish::store>(x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, nullptr,
-                                                          first_part, kTile<T>, terms);
-  product<T, V, Factor::rows, Start::zero, Finish::store>(x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, nullptr,
-                                                          second_part, kTile<T>, terms);
+  chained<T, V>(x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first_part, kTile<T>, terms);
+  chained<T, V>(x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second_part, kTile<T>, terms);
   for (int64_t p = 0; p < terms; ++p)
     for (int v = 0; v < V * n; v += n) {
       const Vec<T> a = load(first_part + p * kTile<T> + v), b = load(second_part + p * kTile<T> + v);

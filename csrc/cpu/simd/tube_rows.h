@@ -84,6 +84,23 @@ template <int V> SPECTRAL_INLINE void unfold(const Vec<float>* sums, int64_t n, 
 // Tubes whose sums are accumulated together: as many as the registers hold beside the coefficients and one broadcast.
 template <int V> inline constexpr int kTubesAtOnce = (kLevel == Level::avx512 ? 24 : 10) / V;
 
+// sums += the products of pairs and coefficients [begin, end).
+template <int V> SPECTRAL_INLINE void add_pairs(const float* coefficients, const float* pairs, int64_t begin,
+                                                int64_t end, Vec<float> (*sums)[V]) {
+  constexpr int64_t padded = V * kLanes<float>;
+  for (int64_t k = begin; k < end; ++k) {
+    Vec<float> c[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) c[v] = load(coefficients + k * padded + v * kLanes<float>);
+#pragma GCC unroll 24
+    for (int r = 0; r < kTubesAtOnce<V>; ++r) {
+      const Vec<float> pair = broadcast_pair(pairs + r * padded + 2 * k);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sums[r][v] += pair * c[v];
+    }
+  }
+}
+
 // `count` tubes of V vectors from x to y. pairs: room for kTubesAtOnce rows.
 template <int V, bool analysis>
 void transform_rows(int64_t n, const float* coefficients, const float* x, float* y, int64_t count, float* pairs) {
@@ -100,16 +117,17 @@ void transform_rows(int64_t n, const float* coefficients, const float* x, float*
           store(pairs + r * padded + k, load_part(tube + min(k, n), max(n - k, 0)));
       }
     }
+    const int64_t terms = (n + 1) / 2, chain = min(kChain, terms);
     Vec<float> sums[together][V] = {};
-    for (int64_t k = 0; 2 * k < n; ++k) {
-      Vec<float> c[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) c[v] = load(coefficients + k * padded + v * lanes);
+    add_pairs<V>(coefficients, pairs, 0, chain, sums);
+    if constexpr (padded > 2 * kChain) {
+      if (chain < terms) {  // of a second chain, the last that there is
+        Vec<float> rest[together][V] = {};
+        add_pairs<V>(coefficients, pairs, chain, terms, rest);
 #pragma GCC unroll 24
-      for (int r = 0; r < together; ++r) {
-        const Vec<float> pair = broadcast_pair(pairs + r * padded + 2 * k);
+        for (int r = 0; r < together; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[r][v] += pair * c[v];
+          for (int v = 0; v < V; ++v) sums[r][v] += rest[r][v];
       }
     }
 #pragma GCC unroll 24
