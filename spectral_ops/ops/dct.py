@@ -61,7 +61,7 @@ def native(args: list[Any], out: Tensor, adjoint: bool, sine: bool = False) -> N
     n = x.shape[dim]
     f = factors(n, type, norm, inverse, orthogonalize, adjoint, sine)
     entry, at = torch.ops.spectral_native.dct, dim % x.dim()
-    if n <= fourier.LONGEST_CODELET:
+    if fourier.by_matrix(x, type, dim):
         entry(x, matrix(n, f, x.dtype, x.device), 0, sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0, at, out)
         return
     head = trigonometric.heads(n, f)

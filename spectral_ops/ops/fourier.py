@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from ..autograd import outside_modes, untransformed
 from . import checks
 from .trigonometric import cosines
 
-LONGEST_CODELET = 64  # up to here the kernel multiplies by the matrix, split by its symmetry
+LONGEST_CODELET = 64  # the kernel multiplies by the matrix, split by its symmetry, up to here
+# from these lengths on, up to that one, the Fourier transform is faster where no prime factor is beyond 5 (measured)
+FASTER = {1: LONGEST_CODELET + 1, 2: 54, 3: 54, 4: 32}
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 FEWEST = 8  # tubes side by side, of the 32 lanes (float32, AVX-512) that a tile has
 LARGEST_RADIX = 79  # csrc/cpu/simd/fourier.h
@@ -26,13 +29,22 @@ def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
     size = length(n, type, sine)
     if max(size, circle(size)) > LONGEST:
         return f"n = {n} takes a Fourier transform past the {LONGEST} values whose tile fits the cache"
-    inner = 1
-    for extent in x.shape[dim % x.dim() + 1 :]:
-        inner *= extent
-    side_by_side = inner if inner > 1 else x.numel() // n
-    if side_by_side < FEWEST:
-        return f"{side_by_side} tubes side by side fill too few lanes, which takes {FEWEST}"
-    return None
+    beside = side_by_side(x, dim)
+    return f"{beside} tubes side by side fill too few lanes, which takes {FEWEST}" if beside < FEWEST else None
+
+
+def by_matrix(x: Tensor, type: int, dim: int) -> bool:
+    """Whether the kernel multiplies by the matrix; else it takes a Fourier transform."""
+    n = x.shape[dim]
+    if n > LONGEST_CODELET:
+        return False
+    return n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
+
+
+def side_by_side(x: Tensor, dim: int) -> int:
+    """How many tubes along dim lie in lanes together: those of the inner dimensions, of the last one all there are."""
+    inner = math.prod(x.shape[dim % x.dim() + 1 :])
+    return inner if inner > 1 else x.numel() // max(x.shape[dim], 1)
 
 
 def cuda_why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:

@@ -50,11 +50,11 @@ void block(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw, cons
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) {
       Vec<T> value = sum[j][v];
-      if constexpr (finish == Finish::add) value = load(y + j * ldy + v * n) + value;
+      if constexpr (finish == Finish::add) value = load_loose(y + j * ldy + v * n) + value;
       if constexpr (finish == Finish::relu) value = Vec<T>{} > value ? Vec<T>{} : value;  // NaN stays NaN
       if constexpr (finish == Finish::relu_slope)
         value = load(extra + j * kTile<T> + v * n) <= Vec<T>{} ? Vec<T>{} : value;
-      store(y + j * ldy + v * n, value);
+      store_loose(y + j * ldy + v * n, value);
     }
 }
 

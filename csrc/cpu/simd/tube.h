@@ -37,7 +37,8 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
   if (m.kind == Kind::analysis) {
     for (int64_t q = 0; q < terms; ++q)
       for (int v = 0; v < V * n; v += n) {
-        const Vec<T> a = load(x + q * ldx + v), b = q < half ? load(x + (m.columns - 1 - q) * ldx + v) : Vec<T>{};
+        const Vec<T> a = load_loose(x + q * ldx + v),
+                     b = q < half ? load_loose(x + (m.columns - 1 - q) * ldx + v) : Vec<T>{};
         store(first_part + q * kTile<T> + v, a + b);
         store(second_part + q * kTile<T> + v, a - b);
       }
@@ -54,8 +55,8 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
   for (int64_t p = 0; p < terms; ++p)
     for (int v = 0; v < V * n; v += n) {
       const Vec<T> a = load(first_part + p * kTile<T> + v), b = load(second_part + p * kTile<T> + v);
-      store(y + p * ldy + v, a + b);
-      if (p < half) store(y + (m.rows - 1 - p) * ldy + v, a - b);
+      store_loose(y + p * ldy + v, a + b);
+      if (p < half) store_loose(y + (m.rows - 1 - p) * ldy + v, a - b);
     }
 }
 
