@@ -242,25 +242,24 @@ def branch_rnn(
 
 def dct_matrix(n: int, type: int, dtype: torch.dtype) -> Tensor:
     """The (n, n) matrix of scipy's unnormalised DCT, from integer angles in float64."""
-    k = torch.arange(n)
-    m = 2 * torch.cos((2 * k[None, :] + 1) * k[:, None] % (4 * n) * (math.pi / (2 * n)))
-    if type == 3:
-        m = m.mT.clone()
-        m[:, 0] = 1
-    return m.to(dtype).contiguous()
+    return _waves(n, type, torch.cos).to(dtype).contiguous()
 
 
 def dst_matrix(n: int, type: int, dtype: torch.dtype) -> Tensor:
     """The (n, n) matrix of scipy's unnormalised DST, from integer angles in float64."""
-    k = torch.arange(1, n + 1)
-    if type == 1:
-        m = 2 * torch.sin(k[:, None] * k[None, :] % (2 * n + 2) * (math.pi / (n + 1)))
-    else:  # type 2, and 3 as its transpose with a last column of weight 1
-        m = 2 * torch.sin((2 * k[None, :] - 1) * k[:, None] % (4 * n) * (math.pi / (2 * n)))
+    return _waves(n, type, torch.sin).to(dtype).contiguous()
+
+
+def _waves(n: int, type: int, wave: Callable[[Tensor], Tensor]) -> Tensor:
+    """Types 2 to 4, and 1 of sines: 2 wave(pi k j / period), k and j whole or half numbers."""
+    sine = wave is torch.sin
+    odd, even = 2 * torch.arange(n) + 1, 2 * (torch.arange(n) + sine)
+    k, j = {1: (even, even), 2: (even, odd), 3: (odd, even), 4: (odd, odd)}[type]
+    period = n + 1 if type == 1 else n
+    m = 2 * wave((k[:, None] * j[None, :] % (8 * period)).double() * (math.pi / (4 * period)))
     if type == 3:
-        m = m.mT.clone()
-        m[:, -1] /= 2
-    return m.to(dtype).contiguous()
+        m[:, -1 if sine else 0] /= 2
+    return m
 
 
 def hadamard_matrix(n: int, dtype: torch.dtype) -> Tensor:
@@ -304,7 +303,35 @@ def dct_fft(n: int, type: int, dim: int, dtype: torch.dtype) -> Callable[[Tensor
         u = torch.fft.irfft(torch.complex(x, -mirrored)[..., :half] * turn[:half], n) * n
         return u.index_select(-1, order).movedim(-1, dim).contiguous()
 
-    return second if type == 2 else third
+    def fourth(x: Tensor) -> Tensor:
+        x = x.movedim(dim, -1)
+        if n % 2:  # (2j+1)(2k+1) = 4jk + 2j + (2k+1): half of an FFT of length 2n
+            y = torch.fft.fft(x * turn.conj(), 2 * n)[..., :n] * ends.conj()
+            return (2 * y.real).movedim(-1, dim).contiguous()
+        # n/2 complex values x_2j + i x_(n-1-2j), turned before and after
+        t = torch.complex(x[..., ::2], x[..., 1::2].flip(-1)) * before.conj()
+        y = torch.fft.fft(t) * after.conj()
+        return 2 * torch.stack([y.real, -y.imag.flip(-1)], -1).flatten(-2).movedim(-1, dim)
+
+    quarter = torch.arange(n, dtype=torch.float64) * (math.pi / n)
+    ends, before, after = (
+        torch.polar(torch.ones_like(a), a).to(turn.dtype)
+        for a in (quarter / 2 + math.pi / (4 * n), quarter[: n // 2], quarter[: n // 2] + math.pi / (4 * n))
+    )
+    return {2: second, 3: third, 4: fourth}[type]
+
+
+def dst_fft(n: int, type: int, dim: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """x -> its DST of type 2 to 4 along `dim`: the DCT with alternating signs and the order reversed."""
+    cosine = dct_fft(n, type, -1, dtype)
+    signs = 1 - 2 * (torch.arange(n) % 2).to(dtype)
+
+    def transform(x: Tensor) -> Tensor:
+        x = x.movedim(dim, -1)
+        y = cosine(x * signs).flip(-1) if type == 2 else cosine(x.flip(-1)) * signs
+        return y.movedim(-1, dim).contiguous()
+
+    return transform
 
 
 def dct_scipy(x: Tensor, type: int, dim: int, name: str = "dct") -> Callable[[], Tensor]:
@@ -313,3 +340,11 @@ def dct_scipy(x: Tensor, type: int, dim: int, name: str = "dct") -> Callable[[],
 
     values, workers = x.numpy(), torch.get_num_threads()
     return lambda: torch.from_numpy(getattr(fft, name)(values, type, axis=dim, workers=workers))
+
+
+def dctn_scipy(x: Tensor, type: int, dim: Sequence[int]) -> Callable[[], Tensor]:
+    """scipy's transform of x along several dimensions, on as many threads as torch has."""
+    from scipy import fft
+
+    values, workers = x.numpy(), torch.get_num_threads()
+    return lambda: torch.from_numpy(fft.dctn(values, type, axes=dim, workers=workers))

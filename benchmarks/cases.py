@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spectral_ops.ops import dct as dct_rule
-
-from . import baselines, complex_numbers, convolutions, cost, filters, odd_shapes, tucker, tucker_networks
-from .contenders import Built, Case, Gradient, Values, backend_of, call, dct, in_double, learn, scipy_dct, side_by_side
+from . import baselines, complex_numbers, convolutions, cost, filters, odd_shapes, tucker, tucker_networks, waves
+from .contenders import Built, Case, Gradient, Values, backend_of, dct, in_double, learn, side_by_side
 from .cost import Cost
 from .measure import Contender
 
@@ -27,14 +25,13 @@ Q = I = 28
 CLASSES, RANK = 10, 8
 FEATURES = [I] * 8 + [CLASSES]
 DENSE = [Q * I] * 8 + [CLASSES]
-VALUES = 1 << 22  # of a DCT that does not fit the caches
 PASSES = {False: "fwd", True: "fwd+bwd"}
 ops = torch.ops.spectral
 
 
 def cases() -> list[Case]:
     """Every case, in the order of the report."""
-    networks = [*_networks(), *_steps(), *_recurrent(), *_dcts(), *_ensembles(), *complex_numbers.cases()]
+    networks = [*_networks(), *_steps(), *_recurrent(), *waves.cases(), *_ensembles(), *complex_numbers.cases()]
     layers = [*convolutions.cases(), *filters.cases(), *tucker.cases(), *tucker_networks.cases()]
     return [*networks, *layers, *odd_shapes.cases()]
 
@@ -71,19 +68,6 @@ def _steps() -> Iterator[Case]:
 def _recurrent() -> Iterator[Case]:
     for n in (1, 64, 1024):
         yield from _pair(f"branch_rnn T={Q} Q={Q} I={I}", "branch_rnn", _branch_rnn, n, (2, 2))
-
-
-def _dcts() -> Iterator[Case]:
-    for type in (2, 3):
-        for n in (8, 16, 32):
-            build = partial(_dct_last, VALUES // n, n, type)
-            yield Case(f"dct type={type} n={n} last axis fwd", "dct", build, "targets", 2)
-        for n in (8, 16, 32):
-            build = partial(_dct_middle, n, type)
-            limits = {"last axis": 1.3}
-            yield Case(f"dct type={type} n={n} middle axis fwd", "dct", build, "targets", limits=limits)
-    yield Case("dct type=2 n=28 rows=1792 fwd", "dct", partial(_dct_last, 1792, 28, 2), "targets", 1.5)
-    yield Case("dct type=2 n=28 rows=1792 kernel alone", "dct", partial(_dct_kernel, 1792, 28), "targets", 2.5)
 
 
 def _ensembles() -> Iterator[Case]:
@@ -227,56 +211,6 @@ def _against_dense(n: int) -> Built:
     ]
     op = "spectral_mlp_cross_entropy"
     return Built(contenders, cost.training(op, args), backend_of(op, args))
-
-
-def _dct_forms(x: Tensor, type: int, dim: int, extra: Sequence[Contender] = ()) -> Built:
-    n = x.shape[dim]
-    forms = {
-        "gemm": baselines.along(baselines.dct_matrix(n, type, torch.float32), dim),
-        "fft": baselines.dct_fft(n, type, dim, torch.float32),
-    }
-    args = [x, type, dim]
-    return side_by_side(
-        "dct",
-        args,
-        forms,
-        cost.forward("dct", args),
-        baseline_args=[x],
-        extra=[scipy_dct(x, type, dim), *extra],
-        exact=baselines.along(baselines.dct_matrix(n, type, torch.float64), dim),
-    )
-
-
-def _dct_last(rows: int, n: int, type: int) -> Built:
-    return _dct_forms(Values("dct").normal(rows, n), type, -1)
-
-
-def _dct_middle(n: int, type: int) -> Built:
-    values = Values("dct")
-    last = call(ops.dct, [values.normal(VALUES // n, n), type, -1])
-    x = values.normal(64, n, VALUES // (64 * n))
-    return _dct_forms(x, type, 1, [Contender("last axis", "own", last)])
-
-
-def _dct_kernel(rows: int, n: int) -> Built:
-    """The C++ kernel without torch.ops.spectral around it: result and matrix are given, for the baseline too."""
-    x = Values("dct").normal(rows, n)
-    out, their_out = torch.empty_like(x), torch.empty_like(x)
-    factors = dct_rule.factors(n, 2, "backward", inverse=False, orthogonalize=False, adjoint=False)
-    matrix = dct_rule.matrix(n, factors, x.dtype, x.device)
-
-    def kernel(*_: Any) -> Tensor:
-        torch.ops.spectral_native.dct(x, matrix, 1, out)
-        return out
-
-    def gemm(x: Tensor) -> Tensor:
-        return torch.mm(x, matrix.mT, out=their_out)
-
-    exact = baselines.along(baselines.dct_matrix(n, 2, torch.float64), -1)
-    args = [x, 2, -1]
-    spent = cost.forward("dct", args)
-    extra = [scipy_dct(x, 2, -1)]
-    return side_by_side("dct", args, {"gemm": gemm}, spent, ours=kernel, baseline_args=[x], extra=extra, exact=exact)
 
 
 def _branch_ensemble(n: int, training: bool) -> Built:

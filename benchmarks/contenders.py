@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -146,9 +147,25 @@ def compiled(function: Function, args: Sequence[Any], gradient: Gradient | None 
 
 def scipy_dct(x: Tensor, type: int, dim: int, name: str = "dct") -> Contender:
     """scipy's transform of x, or the reason why there is none."""
+    return _scipy(lambda: baselines.dct_scipy(x, type, dim, name))
+
+
+def scipy_dctn(x: Tensor, type: int, dim: Sequence[int]) -> Contender:
+    """scipy's transform of x along several dimensions, or the reason why there is none."""
+    return _scipy(lambda: baselines.dctn_scipy(x, type, dim))
+
+
+def _scipy(build: Callable[[], Callable[[], Tensor]]) -> Contender:
     missing = importlib.util.find_spec("scipy") is None
-    run = list if missing else baselines.dct_scipy(x, type, dim, name)
-    return Contender("scipy", "scipy", run, failure="scipy is not installed" if missing else None)
+    return Contender("scipy", "scipy", list if missing else build(), failure="scipy is not installed" * missing or None)
+
+
+def torch_dct(name: str, x: Tensor, training: bool) -> Contender:
+    """A function of the wheel torch-dct on x, or the reason why there is none."""
+    if importlib.util.find_spec("torch_dct") is None:
+        return Contender("torch-dct", "eager", list, failure="torch-dct is not installed")
+    function = getattr(importlib.import_module("torch_dct"), name)
+    return Contender("torch-dct", "eager", call(function, [x], Gradient() if training else None))
 
 
 def side_by_side(

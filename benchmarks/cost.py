@@ -96,6 +96,10 @@ def _dct(x: Tensor, type: int = 2, dim: int = -1, *_: Any) -> list[Stage]:
     return [Stage(x.numel() / n * (2 * n * math.log2(n) - n + 1))]
 
 
+def _dctn(x: Tensor, dim: Sequence[int], *_: Any) -> list[Stage]:
+    return [stage for d in dim for stage in _dct(x, 2, d)]
+
+
 def _hadamard(x: Tensor, dim: int = -1, *_: Any) -> list[Stage]:
     n = x.shape[dim]
     return [Stage(float(x.numel() * (n.bit_length() - 1)))]  # a sum or a difference a value and stage
@@ -276,6 +280,7 @@ def _csg_conv2d(x: Tensor, codes: Tensor, generator: Tensor, *rest: Any) -> list
 FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "dct": _dct,
     "dct_adjoint": _dct,
+    "dctn": _dctn,
     "dst": _dct,
     "dst_adjoint": _dct,
     "hadamard": _hadamard,

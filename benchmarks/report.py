@@ -43,6 +43,7 @@ HEAD = (
     "A/A %",
     "error",
     "base err",
+    "scipy err",
     "GFLOP/s",
     "GB/s",
     "share",
@@ -224,7 +225,7 @@ def _size(count: int) -> str:
 
 
 def heading() -> str:
-    return f"{'case':{NAME}}" + "".join(f"{name:>9}" for name in HEAD) + "  backend"
+    return f"{'case':{NAME}}" + "".join(f"{name:>10}" for name in HEAD) + "  backend"
 
 
 def line(row: Row) -> str:
@@ -242,12 +243,13 @@ def line(row: Row) -> str:
         _percent(noise) + ("!" if row["noisy"] else ""),
         _number(errors.get("ours"), ".1e"),
         _number(errors.get(best) if best else None, ".1e"),
+        _number(errors.get("scipy"), ".1e"),
         _number(row.get("gflops"), ".0f"),
         _number(row.get("gbytes"), ".1f"),
         _number(100 * row["share"] if "share" in row else None, ".0f")
         + {"gemm": "%g", "copy": "%c"}.get(row.get("bound", ""), ""),
     ]
-    text = f"{row['case']:{NAME}}" + "".join(f"{cell:>9}" for cell in cells) + f"  {row['backend']}"
+    text = f"{row['case']:{NAME}}" + "".join(f"{cell:>10}" for cell in cells) + f"  {row['backend']}"
     for name, limit in row.get("limits", {}).items():
         text += (
             f"\n    {limit['is']:.2f} times the time of ours, {name} ({ms[name]:.4g} ms); at most {limit['at most']:g}"

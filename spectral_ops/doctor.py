@@ -194,6 +194,7 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "dct_adjoint": lambda d: _data(d)[:1],
     "dst": lambda d: _data(d)[:1],
     "dst_adjoint": lambda d: _data(d)[:1],
+    "dctn": lambda d: (_data(d)[0], [1, 2]),
     "hadamard": lambda d: (torch.zeros(_N, 8, device=d),),
     "to_branches": _data,
     "from_branches": lambda d: (_branches(d, _I), _data(d)[1]),

@@ -66,7 +66,8 @@ def dctn(
         s: the length, or lengths, to pad or crop to; -1 keeps one. Without dim: of the last dimensions.
         dim (or axes): the transformed dimensions; None is those of s, or all.
 
-    Returns: shape of x with s along dim, dtype of x (half computes in float32 and is rounded after each dimension).
+    Returns: shape of x with s along dim, dtype of x (half computes in float32 and is rounded once, on a GPU after each
+        dimension).
     Raises: as `dct`, and ValueError for dimensions that repeat and for s that does not fit dim.
     Gradient, Accuracy, Source: see `dct`.
     """
@@ -142,7 +143,8 @@ def dstn(
         s: the length, or lengths, to pad or crop to; -1 keeps one. Without dim: of the last dimensions.
         dim (or axes): the transformed dimensions; None is those of s, or all.
 
-    Returns: shape of x with s along dim, dtype of x (half computes in float32 and is rounded after each dimension).
+    Returns: shape of x with s along dim, dtype of x (half computes in float32 and is rounded once, on a GPU after each
+        dimension).
     Raises: as `dst`, and ValueError for dimensions that repeat and for s that does not fit dim.
     Gradient, Accuracy, Source: see `dst`.
     """
@@ -200,8 +202,7 @@ def _over(
         dims = [dim] if isinstance(dim, int) else list(dim)
         for d in dims:
             checks.dimension(name, x, d)
-        if len({d % x.dim() for d in dims}) < len(dims):
-            raise ValueError(f"{name}: dim must name each dimension once, got {tuple(dims)}")
+        checks.once(name, x, dims)
         if lengths is not None and len(lengths) != len(dims):
             raise ValueError(f"{name}: s must have one length for each of {len(dims)} dims, got {len(lengths)}")
     for d, length in zip(dims, lengths or [], strict=False):
@@ -222,9 +223,12 @@ def _apply(
         return torch.complex(re, im)
     norm = "backward" if norm is None else norm
     orthogonalize = norm == "ortho" if orthogonalize is None else orthogonalize
-    op = torch.ops.spectral.dct if "dct" in name else torch.ops.spectral.dst
-    for d in dims:
-        x = op(x, type, d, norm, name.startswith("i"), orthogonalize)
+    inverse, sine = name.startswith("i"), "dst" in name
+    if len(dims) > 1 and x.is_cpu:
+        return torch.ops.spectral.dctn(x, dims, type, norm, inverse, orthogonalize, sine)
+    op = torch.ops.spectral.dst if sine else torch.ops.spectral.dct
+    for d in dims:  # on a GPU each dimension has its own kernel
+        x = op(x, type, d, norm, inverse, orthogonalize)
     return x
 
 

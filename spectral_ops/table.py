@@ -60,6 +60,13 @@ _ROWS = (
     Row("dst", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, _GPU, autocast="float32"),
     Row("dst_adjoint", _TRIGONOMETRIC, _NATIVE_TRIGONOMETRIC, _GPU, autocast="float32"),
     Row(
+        "dctn",
+        "(Tensor x, int[] dim, int type=2, str norm='backward', bool inverse=False, bool orthogonalize=False, "
+        "bool sine=False, bool adjoint=False) -> Tensor",
+        "(Tensor x, Tensor first_matrix, Tensor second_matrix, int first, int second, Tensor(a!) out) -> ()",
+        autocast="float32",
+    ),
+    Row(
         "hadamard",
         "(Tensor x, int dim=-1, bool normalized=True) -> Tensor",
         "(Tensor x, int dim, bool normalized, Tensor(a!) out) -> ()",

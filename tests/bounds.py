@@ -195,6 +195,13 @@ def _dct(m: Arithmetic, args: list[Any], adjoint: bool = False, sine: bool = Fal
     return [y.permute(*order)]
 
 
+def _dctn(m: Arithmetic, args: list[Any]) -> list[Value]:
+    x, dim, type, norm, inverse, orthogonalize, sine, adjoint = args
+    for d in dim:
+        (x,) = _dct(m, [x, type, d, norm, inverse, orthogonalize], adjoint, sine)
+    return [x]
+
+
 def _hadamard(m: Arithmetic, args: list[Any]) -> list[Value]:
     """log2(n) additions round one after the other, and the factor once more."""
     x, dim, normalized = args
@@ -323,6 +330,7 @@ from recurrent_bounds import rewind, rollout  # noqa: E402
 _OPS = {
     "dct": _dct,
     "dct_adjoint": lambda m, args: _dct(m, args, adjoint=True),
+    "dctn": _dctn,
     "dst": lambda m, args: _dct(m, args, sine=True),
     "dst_adjoint": lambda m, args: _dct(m, args, adjoint=True, sine=True),
     "hadamard": _hadamard,

@@ -297,6 +297,9 @@ def _rows() -> list[Sample]:
             for op in (base, f"{base}_adjoint"):
                 words = ("x".join(map(str, shape)), dim, type, norm, "inverse" * inverse, "head" * orthogonalize)
                 rows.append(make_row(op, [T(shape), type, dim, norm, inverse, orthogonalize], *words))
+    for shape, *options in tube_samples.PLANES:
+        words = ("x".join(map(str, shape)), *(str(o).replace(" ", "") for o in options))
+        rows.append(make_row("dctn", [T(shape), *options], *words))
     for shape, dim, normalized in tube_samples.HADAMARD:
         args = [T(shape), dim, normalized]
         rows.append(make_row("hadamard", args, "x".join(map(str, shape)), dim, "normalized" * normalized))

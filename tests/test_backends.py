@@ -202,6 +202,7 @@ _FILTERS = [T((1704, 70)), T((144, 70), "weight"), [160, 120, 3, 3, 90, 80, 3, 3
 _MANY: dict[str, list[Any]] = {
     "dct": [T((_N, 28, 28)), 2, -1, "ortho", False, True],
     "dct_adjoint": [T((_N, 28, 28)), 3, 1, "backward", False, False],
+    "dctn": [T((_N, 8, 5, 8)), [1, 3], 2, "ortho", False, True, False, False],
     "mode_product": [T((_N, 28, 28)), T((28, 28), "random"), 1],
     "dst": [T((_N, 28, 28)), 4, -1, "ortho", False, True],
     "dst_adjoint": [T((_N, 28, 28)), 2, 1, "backward", False, False],

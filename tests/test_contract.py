@@ -31,6 +31,8 @@ GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1"
 PUBLIC = {
     "dct": DCT,
     "dst": DCT,
+    "dctn": '(Tensor x, int[] dim, int type=2, str norm="backward", bool inverse=False, bool orthogonalize=False, '
+    "bool sine=False, bool adjoint=False) -> Tensor",
     "hadamard": "(Tensor x, int dim=-1, bool normalized=True) -> Tensor",
     "to_branches": "(Tensor x, Tensor transform) -> Tensor",
     "from_branches": "(Tensor y, Tensor inverse) -> Tensor",

@@ -225,14 +225,17 @@ def test_long_lengths_have_the_right_values(n: int, family: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n", [257, *LONG])
+@pytest.mark.parametrize("n", [3, 8, 17, 28, 32, 47, 64, 128, 255, *LONG])
 @pytest.mark.parametrize("family", ["dct", "dst"])
 def test_no_worse_than_scipy(n: int, family: str, dtype: type) -> None:
-    """In the same dtype, against extended precision: at most twice scipy's error, which varies as much by itself."""
-    x = np.random.default_rng(n).standard_normal((16, n)).astype(dtype)
+    """In the same dtype, against extended precision, where a tenth is the noise of the draw.
+
+    Type I is up to 1.5 times off where its 2n - 2 or 2n + 2 values have a prime factor beyond 79.
+    """
+    x = np.random.default_rng(n).standard_normal((16384 // n, n)).astype(dtype)
     for kind in (1, 2, 3, 4):
         for name in (family, f"i{family}"):
             exact = getattr(scipy.fft, name)(x.astype(np.longdouble), kind, norm="ortho")
             theirs = np.linalg.norm(getattr(scipy.fft, name)(x, kind, norm="ortho") - exact)
             ours = np.linalg.norm(getattr(spectral_ops, name)(torch.from_numpy(x), kind, norm="ortho").numpy() - exact)
-            assert ours <= 2 * theirs, (name, kind)
+            assert ours <= (1.6 if kind == 1 else 1.1) * theirs, (name, kind)

@@ -58,6 +58,21 @@ DST = [
     ((2, 257), -1, 3, "forward", True, True),
     ((2, 262), -1, 4, "backward", False, False),
 ]
+# ---- dctn: shape, dim, type, norm, inverse, orthogonalize, sine, adjoint -------------------------------------------
+PLANES = [
+    ((64, 8, 28, 8), [1, 3], 2, "ortho", False, True, False, False),  # in a row, two dimensions apart
+    ((70, 8, 8), [1, 2], 3, "ortho", True, True, False, True),  # narrow planes, one after the other
+    ((3, 16, 9), [-1, 0], 2, "backward", False, False, False, False),
+    ((2, 7, 3, 5, 33), [1, 3], 2, "forward", False, True, True, False),  # columns
+    ((2, 5, 4, 70), [1, 2], 4, "backward", True, False, False, False),
+    ((5, 33, 34), [1, 2], 1, "ortho", False, True, False, False),
+    ((2, 3, 4, 5), [0, 1, 2, 3], 3, "backward", False, False, True, True),
+    ((3, 4), [1], 2, "ortho", False, True, False, False),
+    ((9, 100, 12), [1, 2], 2, "ortho", False, True, False, False),  # one long
+    ((0, 8, 8), [1, 2], 2, "backward", False, False, False, False),
+    ((2, 8, 0, 8), [1, 3], 2, "backward", False, False, False, False),
+    ((1, 1, 2), [0, 1, 2], 2, "backward", False, False, False, True),
+]
 # ---- hadamard: shape, dim, normalized ------------------------------------------------------------------------------
 HADAMARD = [
     ((64, 28, 32), -1, True),

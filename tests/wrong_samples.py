@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from samples import T
+from wrong_transforms import DCTN
 
 import spectral_ops
 from spectral_ops import transforms
@@ -261,6 +262,7 @@ _LOSS = "spectral_mlp_cross_entropy"
 def _wrong() -> list[Wrong]:
     rows = [row for op in ("dct", "dct_adjoint", "dst", "dst_adjoint") for row in _dct(op)]
     rows += [_first_type("dct"), _first_type("dct_adjoint")]
+    rows += [Wrong("dctn", error, text, (T(shape, dtype=dtype), *rest)) for error, text, shape, dtype, *rest in DCTN]
     rows += [Wrong("hadamard", error, text, tuple(args)) for error, text, *args in _HADAMARD]
     rows += [Wrong(op, error, text, tuple(args)) for op, error, text, *args in _BRANCHES]
     rows += [Wrong("branch_linear", error, text, tuple(args)) for error, text, *args in _LINEAR]

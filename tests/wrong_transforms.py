@@ -10,6 +10,32 @@ import torch
 from spectral_ops import transforms
 
 C64 = torch.complex64
+I64 = torch.int64
+_KINDS = "float32, float64, bfloat16 or float16"
+# error, text, then the arguments of dctn as `wrong_samples.py` turns them into rows: shape, dtype, dim, type, norm
+DCTN: list[tuple[type[Exception], str, tuple[int, ...], torch.dtype, list[int], int, str]] = [
+    (TypeError, f"x must be {_KINDS}, got torch.int64", (2, 8), I64, [0, 1], 2, "ortho"),
+    (TypeError, f"x must be {_KINDS}, got torch.complex64", (2, 8), C64, [0, 1], 2, "ortho"),
+    (ValueError, "dim must name at least one dimension, got none", (2, 8), torch.float32, [], 2, "ortho"),
+    (ValueError, "dim must name each dimension once, got (0, -2)", (2, 8), torch.float32, [0, -2], 2, "ortho"),
+    (
+        ValueError, "dim must be in [-2, 1] for x with 2 dimensions, got 2",
+        (2, 8), torch.float32, [0, 2], 2, "ortho",
+    ),
+    (ValueError, "type must be one of (1, 2, 3, 4), got 5", (2, 8), torch.float32, [0, 1], 5, "ortho"),
+    (
+        ValueError, "norm must be one of backward, ortho, forward, got 'both'",
+        (2, 8), torch.float32, [0, 1], 2, "both",
+    ),
+    (
+        ValueError, "x must have length at least 2 along dim 0 for type 1, got 1",
+        (1, 8), torch.float32, [1, 0], 1, "ortho",
+    ),
+    (
+        ValueError, "x must have length at least 1 along dim 1 for type 2, got 0",
+        (2, 0), torch.float32, [0, 1], 2, "ortho",
+    ),
+]  # fmt: skip
 WRONG_TRANSFORMS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: transforms.DCT(1, type=1), ValueError, "DCT: length must be at least 2 for type 1, got 1"),
     (lambda: transforms.DST(0), ValueError, "DST: length must be at least 1, got 0"),

@@ -111,6 +111,14 @@ template <class T> struct Tubes {
   const TubeMatrix<T>* matrix;
 };
 
+// Transforms of x seen as (outer, n1, middle, n2, inner), along n1 by the first matrix and along n2 by the second.
+template <class T> struct Planes {
+  int64_t outer, middle, inner;
+  const T* x;
+  T* y;
+  const TubeMatrix<T>*first, *second;
+};
+
 // The Walsh-Hadamard transform of x (outer, n, inner) along n, a power of two; y may be x.
 template <class T> struct Butterflies {
   int64_t outer, n, inner;
@@ -216,6 +224,8 @@ template <class T> struct Kernels {
   void (*tube_gradients)(const TubeGradients<T>&, int64_t begin, int64_t end);
   int64_t (*tube_items)(const Tubes<T>&);
   void (*tubes)(const Tubes<T>&, int64_t begin, int64_t end);
+  int64_t (*plane_items)(const Planes<T>&);
+  void (*planes)(const Planes<T>&, int64_t begin, int64_t end);
   void (*long_tubes)(const LongTubes<T>&, int64_t begin, int64_t end);
   void (*ensemble)(const Ensemble<T>&, int64_t begin, int64_t end);
   void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);

@@ -49,6 +49,12 @@ def dimension(op: str, x: Tensor, dim: int) -> None:
         raise ValueError(f"{op}: dim must be in [{-x.dim()}, {x.dim() - 1}] for x with {x.dim()} dimensions, got {dim}")
 
 
+def once(op: str, x: Tensor, dims: Sequence[int]) -> None:
+    """ValueError where two of the dimensions are one."""
+    if len({d % x.dim() for d in dims}) < len(dims):
+        raise ValueError(f"{op}: dim must name each dimension once, got {tuple(dims)}")
+
+
 def number(op: str, x: Tensor) -> Tensor:
     """x, integers as the default dtype; TypeError for bool."""
     if x.dtype == torch.bool:

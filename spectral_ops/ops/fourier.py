@@ -36,8 +36,8 @@ def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
 def by_matrix(x: Tensor, type: int, dim: int) -> bool:
     """Whether the kernel multiplies by the matrix; else it takes a Fourier transform."""
     n = x.shape[dim]
-    if n > LONGEST_CODELET:
-        return False
+    if n > LONGEST_CODELET or not x.is_cpu:
+        return n <= LONGEST_CODELET
     return n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
 
 
@@ -79,8 +79,8 @@ def table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.devic
     """What `LongTubes` in csrc/cpu/kernels.h lists, as pairs one after the other, from exact angles, rounded once.
 
     Roots exp(-2 pi i j / length) (or of the circle); turns: types 2, 3 exp(i pi k / 2n), 2k <= n, type 4
-    of even n exp(-i pi (4j+1) / 4n) and exp(-i pi k / n); with a circle the chirp exp(-i pi j^2 / length), and the transform of
-    its inverse over the circle.
+    of even n exp(-i pi (4j+1) / 4n) and exp(-i pi k / n); with a circle the chirp exp(-i pi j^2 / length), and the
+    transform of its inverse over the circle.
     """
     return (_table if outside_modes() else _table.__wrapped__)(n, type, sine, dtype, device)
 

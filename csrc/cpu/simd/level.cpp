@@ -16,6 +16,8 @@ template <class T> inline constexpr Kernels<T> kernels_of = {
     tube_gradients<T>,
     tube_items<T>,
     tubes<T>,
+    plane_items<T>,
+    planes<T>,
     long_tubes<T>,
     ensemble<T>,
     ensemble_gradients<T>,

@@ -9,15 +9,18 @@ template <class T> SPECTRAL_INLINE int64_t tube_space(const TubeMatrix<T>& m) {
   return round_up(m.kind == TubeMatrix<T>::Kind::analysis ? m.columns : m.rows, 2) * kTile<T>;
 }
 
-// The longest chain of additions: rounding errors grow with its length, so that longer sums are sums of such.
+// The longest chain of additions: rounding errors grow with its length, so that longer sums are sums of equal shorter
+// ones.
 inline constexpr int64_t kChain = 16;
+SPECTRAL_INLINE int64_t chain_of(int64_t terms) { return ceil_div(terms, max(1, ceil_div(terms, kChain))); }
 
 // y = w x, as `product` has it.
 template <class T, int V> SPECTRAL_INLINE void chained(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw,
                                                        T* y, int64_t ldy, int64_t rows) {
-  product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, min(kChain, depth), w, ldw, nullptr, y, ldy, rows);
-  for (int64_t k = kChain; k < depth; k += kChain)
-    product<T, V, Factor::rows, Start::zero, Finish::add>(x + k * ldx, ldx, min(kChain, depth - k), w + k * ldw, ldw,
+  const int64_t chain = chain_of(depth);
+  product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, chain, w, ldw, nullptr, y, ldy, rows);
+  for (int64_t k = chain; k < depth; k += chain)
+    product<T, V, Factor::rows, Start::zero, Finish::add>(x + k * ldx, ldx, min(chain, depth - k), w + k * ldw, ldw,
                                                           nullptr, y, ldy, rows);
 }
 

@@ -117,7 +117,7 @@ void transform_rows(int64_t n, const float* coefficients, const float* x, float*
           store(pairs + r * padded + k, load_part(tube + min(k, n), max(n - k, 0)));
       }
     }
-    const int64_t terms = (n + 1) / 2, chain = min(kChain, terms);
+    const int64_t terms = (n + 1) / 2, chain = chain_of(terms);
     Vec<float> sums[together][V] = {};
     add_pairs<V>(coefficients, pairs, 0, chain, sums);
     if constexpr (padded > 2 * kChain) {

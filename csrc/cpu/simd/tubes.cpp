@@ -1,105 +1,101 @@
-// The DCT of short tubes along any dimension of a dense tensor: x (outer, n, inner). Along the last dimension samples
-// are transposed in registers on the way in and out; along any other the inner dimension already lies in lanes.
-#include "network.h"
-#include "tube.h"
-#include "tube_rows.h"
+// The DCT of short tubes along one dimension of a dense tensor, x (outer, n, inner), or along two, x (outer, n1,
+// middle, n2, inner), where what the first pass gives stays in cache for the second.
+#include "tube_pass.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
-// Values in a row of `last_dimension`: one tube, or as many short ones as fill a vector exactly.
-template <class T> SPECTRAL_INLINE int64_t tube_row(int64_t tubes, int64_t n) {
-  const bool fills = n < kLanes<T> && kLanes<T> % n == 0 && tubes * n % kLanes<T> == 0;
-  return fills ? kLanes<T> : n;
-}
-
-// Asks for `values` values of memory that will be needed soon: a tile is too much work for the processor to look past.
-template <int kWrite, class T> SPECTRAL_INLINE void fetch(const T* p, int64_t values) {
-  for (int64_t i = 0; i < values; i += int64_t(64 / sizeof(T))) __builtin_prefetch(p + i, kWrite);
-}
-
-template <class T, int V> SPECTRAL_INLINE void last_dimension(const Tubes<T>& t, int64_t width, int64_t rows,
-                                                              int64_t first, int64_t count, T* in, T* out, T* space) {
-  const int64_t n = t.matrix->columns, next = first + kTile<T>;
-  fetch<0>(t.x + next * width, (min(next + kTile<T>, rows) - next) * width);
-  load_tile(t.x + first * width, width, count, width, in);
-  for (int64_t q = 0; q < width; q += n)
-    apply<T, V>(*t.matrix, in + q * kTile<T>, kTile<T>, out + q * kTile<T>, kTile<T>, space, 0, n);
-  store_tile(out, width, count, t.y + first * width, width);
-}
-
-// Tiles side by side that pass together: memory is then read in longer pieces of each row, which lie pages apart.
-inline constexpr int64_t kStrip = 2;
-
-// Whole tiles are written where they belong, and read from there by a matrix that reads each row once; what is left of
-// a row is copied.
-template <class T> SPECTRAL_INLINE void inner_dimension(const Tubes<T>& t, int64_t outer, int64_t first, int64_t count,
-                                                        T* in, T* out, T* space) {
-  const int64_t n = t.matrix->columns, offset = outer * n * t.inner + first, tile = n * kTile<T>;
-  const bool copies = t.matrix->kind != TubeMatrix<T>::Kind::analysis;
-  constexpr int lanes = kLanes<T>;
-  const auto load_strip = [&](int64_t width) {
-    for (int64_t q = 0; q < n; ++q)
-      for (int64_t v = 0; v < width; v += lanes)
-        store(in + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>,
-              load_part(t.x + offset + q * t.inner + v, width - v));
-  };
-  if (count % kTile<T> == 0) {
-    if (copies) load_strip(count);
-    for (int64_t v = 0; v < count; v += kTile<T>)
-      apply<T, 2>(*t.matrix, copies ? in + v * n : t.x + offset + v, copies ? kTile<T> : t.inner, t.y + offset + v,
-                  t.inner, space, 0, n);
-    return;
-  }
-  load_strip(count);
-  for (int64_t v = 0; v < count; v += kTile<T>)
-    count - v > lanes ? apply<T, 2>(*t.matrix, in + v * n, kTile<T>, out + v * n, kTile<T>, space, 0, n)
-                      : apply<T, 1>(*t.matrix, in + v * n, kTile<T>, out + v * n, kTile<T>, space, 0, n);
-  for (int64_t q = 0; q < n; ++q)
-    for (int64_t v = 0; v < count; v += lanes)
-      store_part(t.y + offset + q * t.inner + v, load(out + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>),
-                 count - v);
-}
-
-inline constexpr int64_t kRowsAnItem = 240;  // whole blocks of tubes for each number of vectors
-
 template <class T> int64_t tube_items(const Tubes<T>& t) {
-  const int64_t n = t.matrix->columns;
-  if (t.inner == 1 && takes_rows(*t.matrix)) return ceil_div(t.outer, kRowsAnItem);
-  if (t.inner != 1) return t.outer * ceil_div(t.inner, kStrip * kTile<T>);
-  return ceil_div(t.outer * n / tube_row<T>(t.outer, n), kTile<T>);
-}
-
-SPECTRAL_INLINE void rows(const Tubes<float>& t, int64_t begin, int64_t end) {
-  const int64_t n = t.matrix->columns, first = begin * kRowsAnItem, last = min(t.outer, end * kRowsAnItem);
-  float* space = static_cast<float*>(scratch(Slot::item, row_space(n) * sizeof(float)));
-  pair_coefficients(*t.matrix, round_up(n, kLanes<float>), space);
-  if (t.matrix->kind == TubeMatrix<float>::Kind::analysis)
-    transform_rows<true>(n, t.x + first * n, t.y + first * n, last - first, space);
-  else
-    transform_rows<false>(n, t.x + first * n, t.y + first * n, last - first, space);
+  if (t.inner == 1) return ceil_div(t.outer, TubePass<T>::tubes_an_item(*t.matrix));
+  return t.outer * ceil_div(t.inner, TubePass<T>::kStrip);
 }
 
 template <class T> void tubes(const Tubes<T>& t, int64_t begin, int64_t end) {
-  if constexpr (sizeof(T) == sizeof(float))
-    if (t.inner == 1 && takes_rows(*t.matrix)) return rows(t, begin, end);
-  const int64_t n = t.matrix->columns, width = t.inner == 1 ? tube_row<T>(t.outer, n) : n;
-  const int64_t strip = t.inner == 1 ? kTile<T> : kStrip * kTile<T>;
-  T* in = static_cast<T*>(scratch(Slot::item, (2 * width * strip + tube_space(*t.matrix)) * sizeof(T)));
-  T *out = in + width * strip, *space = out + width * strip;
-  const int64_t lanes = t.inner == 1 ? t.outer * n / width : t.inner, strips = ceil_div(lanes, strip);
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item % strips * strip, count = min(strip, lanes - first);
-    if (t.inner != 1)
-      inner_dimension(t, item / strips, first, count, in, out, space);
-    else
-      count > kLanes<T> ? last_dimension<T, 2>(t, width, lanes, first, count, in, out, space)
-                        : last_dimension<T, 1>(t, width, lanes, first, count, in, out, space);
+  constexpr int64_t strip = TubePass<T>::kStrip;
+  const TubeMatrix<T>& m = *t.matrix;
+  const TubePass<T> pass(m, static_cast<T*>(scratch(Slot::item, TubePass<T>::space(m) * sizeof(T))));
+  if (t.inner == 1) {
+    const int64_t item = TubePass<T>::tubes_an_item(m), first = begin * item, last = min(t.outer, end * item);
+    return pass.last(t.x + first * m.columns, t.y + first * m.columns, last - first);
   }
+  const int64_t strips = ceil_div(t.inner, strip);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t first = item % strips * strip, offset = item / strips * m.columns * t.inner + first;
+    pass.columns(t.x + offset, t.inner, t.y + offset, t.inner, min(strip, t.inner - first));
+  }
+}
+
+// How the planes of an item lie: what is transformed along n1 first, and kept in cache, and along n2 then.
+template <class T> struct PlanePass {
+  static constexpr int64_t kWidth = 32 * kLanes<T>;  // of a row in cache, where planes lie side by side in it
+
+  const Planes<T>& p;
+  int64_t n1 = p.first->columns, n2 = p.second->columns;
+  int64_t line = p.middle * n2 * p.inner;                                     // from one row of a plane to the next
+  bool gathers = p.middle == 1 && p.inner == 1 && n2 < kTile<T>;              // narrow planes, one after the other
+  int64_t together = max(1, min(gathers ? p.outer : p.middle, kWidth / n2));  // planes of an item, where inner == 1
+  int64_t width = p.inner == 1 ? together * n2 : TubePass<T>::kStrip;
+  int64_t ld = round_up(width, kTile<T>);
+  T *memory = nullptr, *spare = nullptr;
+
+  int64_t items() const {
+    if (gathers) return ceil_div(p.outer, together);
+    return p.inner == 1 ? p.outer * ceil_div(line, width) : p.outer * p.middle * ceil_div(p.inner, width);
+  }
+  int64_t space() const { return ld * n1 * (p.inner == 1 ? 1 : n2); }
+
+  // One row of a narrow plane, at most two vectors.
+  void copy(const T* from, T* to) const {
+    store_part(to, load_part(from, n2), n2);
+    if (n2 > kLanes<T>) store_part(to + kLanes<T>, load_part(from + kLanes<T>, n2 - kLanes<T>), n2 - kLanes<T>);
+  }
+  // Narrow planes side by side, and back.
+  void gathered(const TubePass<T>& one, const TubePass<T>& two, int64_t item) const {
+    const int64_t first = item * together, count = min(together, p.outer - first), offset = first * n1 * n2;
+    for (int64_t c = 0; c < count; ++c)
+      for (int64_t q = 0; q < n1; ++q) copy(p.x + offset + (c * n1 + q) * n2, memory + q * ld + c * n2);
+    one.columns(memory, ld, spare, ld, count * n2);
+    for (int64_t q = 0; q < n1; ++q) two.last(spare + q * ld, memory + q * ld, count);
+    for (int64_t c = 0; c < count; ++c)
+      for (int64_t q = 0; q < n1; ++q) copy(memory + q * ld + c * n2, p.y + offset + (c * n1 + q) * n2);
+  }
+  void rows(const TubePass<T>& one, const TubePass<T>& two, int64_t item) const {
+    const int64_t blocks = ceil_div(line, width), first = item % blocks * width, count = min(width, line - first);
+    const int64_t offset = item / blocks * n1 * line + first;
+    one.columns(p.x + offset, line, memory, ld, count);
+    for (int64_t q = 0; q < n1; ++q) two.last(memory + q * ld, p.y + offset + q * line, count / n2);
+  }
+  void columns(const TubePass<T>& one, const TubePass<T>& two, int64_t item) const {
+    const int64_t blocks = ceil_div(p.inner, width), first = item % blocks * width, count = min(width, p.inner - first);
+    const int64_t plane = item / blocks;
+    const int64_t offset = plane / p.middle * n1 * line + plane % p.middle * n2 * p.inner + first;
+    for (int64_t q = 0; q < n2; ++q) one.columns(p.x + offset + q * p.inner, line, memory + q * ld, n2 * ld, count);
+    for (int64_t q = 0; q < n1; ++q) two.columns(memory + q * n2 * ld, ld, p.y + offset + q * line, p.inner, count);
+  }
+};
+
+template <class T> int64_t plane_items(const Planes<T>& p) { return PlanePass<T>{p}.items(); }
+
+template <class T> void planes(const Planes<T>& p, int64_t begin, int64_t end) {
+  PlanePass<T> pass{p};
+  const int64_t between = pass.space() * (pass.gathers ? 2 : 1);
+  const int64_t first_space = round_up(TubePass<T>::space(*p.first), kTile<T>);
+  const int64_t second_space = round_up(TubePass<T>::space(*p.second), kTile<T>);
+  pass.memory = static_cast<T*>(scratch(Slot::item, (between + first_space + second_space) * sizeof(T)));
+  pass.spare = pass.memory + pass.space();
+  const TubePass<T> one(*p.first, pass.memory + between), two(*p.second, pass.memory + between + first_space);
+  for (int64_t item = begin; item < end; ++item)
+    pass.gathers   ? pass.gathered(one, two, item)
+    : p.inner == 1 ? pass.rows(one, two, item)
+                   : pass.columns(one, two, item);
 }
 
 template int64_t tube_items<float>(const Tubes<float>&);
 template int64_t tube_items<double>(const Tubes<double>&);
 template void tubes<float>(const Tubes<float>&, int64_t, int64_t);
 template void tubes<double>(const Tubes<double>&, int64_t, int64_t);
+template int64_t plane_items<float>(const Planes<float>&);
+template int64_t plane_items<double>(const Planes<double>&);
+template void planes<float>(const Planes<float>&, int64_t, int64_t);
+template void planes<double>(const Planes<double>&, int64_t, int64_t);
 
 }  // namespace spectral::SPECTRAL_LEVEL

@@ -1,0 +1,96 @@
+// A matrix applied to many short tubes: to those that lie one after the other, samples being transposed in registers on
+// the way in and out, or to columns, whose neighbours already lie in lanes.
+#pragma once
+#include "network.h"
+#include "tube.h"
+#include "tube_octets.h"
+#include "tube_rows.h"
+
+namespace spectral::SPECTRAL_LEVEL {
+
+// Asks for `values` values of memory that will be needed soon: a tile is too much work for the processor to look past.
+template <class T> SPECTRAL_INLINE void prefetch(const T* p, int64_t values) {
+  for (int64_t i = 0; i < values; i += int64_t(64 / sizeof(T))) __builtin_prefetch(p + i);
+}
+
+template <class T> class TubePass {
+ public:
+  // Tiles of columns that pass together: memory is then read in longer pieces of each row, which lie pages apart.
+  static constexpr int64_t kStrip = 2 * kTile<T>;
+
+  // Values of work space. The part that depends on the matrix alone is filled when the pass is made.
+  static int64_t space(const TubeMatrix<T>& m) {
+    const int64_t rows = sizeof(T) == sizeof(float) ? round_up(row_space(m.columns), kTile<T>) : 0;
+    return rows + 2 * max(m.columns, kLanes<T>) * kStrip + tube_space(m);
+  }
+  TubePass(const TubeMatrix<T>& matrix, T* memory) : m(matrix), n(matrix.columns), rows(memory) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (takes_octets(m))
+        octet_coefficients(m, rows);
+      else if (takes_rows(m))
+        pair_coefficients(m, round_up(n, kLanes<T>), rows);
+      memory += round_up(row_space(n), kTile<T>);
+    }
+    in = memory;
+    out = in + max(n, kLanes<T>) * kStrip;
+    work = out + max(n, kLanes<T>) * kStrip;
+  }
+
+  // How many tubes one after the other make a work item: whole blocks, and whole tiles.
+  static int64_t tubes_an_item(const TubeMatrix<T>& m) { return takes_rows(m) ? 240 : kLanes<T> * kTile<T>; }
+
+  // `count` tubes that lie one after the other.
+  void last(const T* x, T* y, int64_t count) const {
+    const bool analysis = m.kind == TubeMatrix<T>::Kind::analysis;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (takes_octets(m))
+        return analysis ? transform_octets<true>(rows, x, y, count) : transform_octets<false>(rows, x, y, count);
+      if (takes_rows(m))
+        return analysis ? transform_rows<true>(n, x, y, count, rows) : transform_rows<false>(n, x, y, count, rows);
+    }
+    // a row of the tile: one tube, or as many short ones as fill a vector exactly
+    const bool fills = n < kLanes<T> && kLanes<T> % n == 0 && count * n % kLanes<T> == 0;
+    const int64_t width = fills ? kLanes<T> : n, lines = count * n / width;
+    for (int64_t first = 0; first < lines; first += kTile<T>) {
+      const int64_t part = min(kTile<T>, lines - first), next = min(first + kTile<T>, lines);
+      prefetch(x + next * width, (min(next + kTile<T>, lines) - next) * width);
+      load_tile(x + first * width, width, part, width, in);
+      for (int64_t q = 0; q < width; q += n)
+        apply_part(in + q * kTile<T>, kTile<T>, out + q * kTile<T>, kTile<T>, part);
+      store_tile(out, width, part, y + first * width, width);
+    }
+  }
+
+  // `count` columns, the rows of x and y ldx and ldy apart. Whole tiles are written where they belong, and read from
+  // there by a matrix that reads each row once; what is left of a row is copied.
+  void columns(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count) const {
+    for (; count > 0; count -= kStrip, x += kStrip, y += kStrip) strip(x, ldx, y, ldy, min(count, kStrip));
+  }
+
+ private:
+  void strip(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count) const {
+    constexpr int lanes = kLanes<T>;
+    const int64_t tile = n * kTile<T>;
+    const bool whole = count % kTile<T> == 0, copies = !whole || m.kind != TubeMatrix<T>::Kind::analysis;
+    for (int64_t q = 0; copies && q < n; ++q)
+      for (int64_t v = 0; v < count; v += lanes)
+        store(in + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>, load_part(x + q * ldx + v, count - v));
+    for (int64_t v = 0; v < count; v += kTile<T>)
+      apply_part(copies ? in + v * n : x + v, copies ? kTile<T> : ldx, whole ? y + v : out + v * n,
+                 whole ? ldy : kTile<T>, count - v);
+    for (int64_t q = 0; !whole && q < n; ++q)
+      for (int64_t v = 0; v < count; v += lanes)
+        store_part(y + q * ldy + v, load(out + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>), count - v);
+  }
+
+  // On as many vectors as hold `count` lanes.
+  void apply_part(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count) const {
+    count > kLanes<T> ? apply<T, 2>(m, x, ldx, y, ldy, work, 0, n) : apply<T, 1>(m, x, ldx, y, ldy, work, 0, n);
+  }
+
+  const TubeMatrix<T>& m;
+  int64_t n;
+  T *rows, *in, *out, *work;
+};
+
+}  // namespace spectral::SPECTRAL_LEVEL
