@@ -216,7 +216,7 @@ def _step(net: nn.Module, images: Images, settings: Settings) -> Callable[[], No
     return step
 
 
-_HEAD = ("network", "parameters", "ratio", "test accuracy %", "paper %", "step ms", "against plain", "training s")
+_HEAD = ("network", "parameters", "ratio", "accuracy %", "paper %", "step ms", "/ plain", "train s")
 
 
 def _cells(shown: dict[str, Any]) -> list[list[str]]:
@@ -232,9 +232,9 @@ def _cells(shown: dict[str, Any]) -> list[list[str]]:
 
 
 def _table(shown: dict[str, Any]) -> Table:
-    table = Table(title=shown["title"])
+    table = Table(title=shown["title"], box=None)
     for i, head in enumerate(_HEAD):
-        table.add_column(head, justify="right" if i else "left", no_wrap=not i)
+        table.add_column(head, justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
     for row in _cells(shown):
         table.add_row(*row)
     return table
@@ -251,7 +251,8 @@ def _report(shown: dict[str, Any]) -> str:
         f"{shown['data']}, {shown['train']:,} images to train and {shown['test']:,} to test; SGD, learning rate "
         f"{s['lr']}, divided by 10 twice, momentum {MOMENTUM}, weight decay {WEIGHT_DECAY}, batches of "
         f"{s['batch_size']}, {s['epochs']} epochs, seed {s['seed']}. A binary or pre-trained generator is not trained "
-        "and counts no parameters. A step's time is the least of some, the networks taking turns."
+        "and counts no parameters. Accuracy is that on the test images. A step's time is the least of some, the networks "
+        "taking turns; / plain is its ratio to the plain network's."
     )
     curves = (
         f"<h2>Training loss</h2><figure>{loss_curves(lines)}</figure>" if all(line.points for line in lines) else ""
