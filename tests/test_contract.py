@@ -23,6 +23,7 @@ from spectral_ops.table import TABLE
 PACKAGE = Path(spectral_ops.__file__).parent
 ROOT = PACKAGE.parent
 SHARED = {"dct_adjoint", "dst", "dst_adjoint", "mode_product"}  # the kernel of dct with another matrix
+LIBRARY_ON_GPUS = {"csg_kernels", "csg_kernels_backward"}  # one GEMM, which is the library's there
 COMPOSED = {name for name, row in TABLE.items() if row.native is None}  # no kernel of their own
 every_op = pytest.mark.parametrize("name", TABLE)
 NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
@@ -111,6 +112,8 @@ def test_every_file_of_ops_is_an_op() -> None:
 def test_every_kernel_of_csrc_is_an_op() -> None:
     sources = {path.stem for path in (ROOT / "csrc" / "cpu").glob("*.cpp")} - {"level"}
     assert sources == TABLE.keys() - SHARED - COMPOSED
+    entries = {path.stem for path in (ROOT / "csrc" / "cuda").glob("*.cpp")}
+    assert entries == sources - LIBRARY_ON_GPUS
 
 
 @pytest.mark.skipif(triton_backend.missing() is not None, reason=str(triton_backend.missing()))

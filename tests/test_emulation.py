@@ -13,11 +13,13 @@ import emulation
 import pytest
 import torch
 from complex_samples import COMPLEX
-from samples import RIGHT, Sample, T, make
+from samples import RIGHT, Sample, T, floating, make, map_tensors
+from test_contract import LIBRARY_ON_GPUS
 from test_native import call
+from torch import Tensor
 
 from spectral_ops import native
-from spectral_ops.autograd import flatten
+from spectral_ops.autograd import flatten, unflatten
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
 
@@ -29,7 +31,6 @@ native_rows = [row for row in RIGHT if TABLE[row.op].native is not None]
 # little enough shared memory that weights are read piece by piece
 TIGHT = 75 << 10
 MANY = 20_000
-WITHOUT = {"csg_kernels", "csg_kernels_backward"}  # generation is one GEMM, which is the library's
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +79,30 @@ def test_complex_values(row: Sample) -> None:
             assert not y.numel() or (y - w).abs().max().item() <= eps * size, (row.id, dtype)
 
 
+def _small_rows() -> list[Sample]:
+    """Of each op two rows small enough for numerical differentiation, real and complex."""
+    rows: list[Sample] = []
+    for family in (native_rows, [row for row in COMPLEX if TABLE[row.op].complex_together]):
+        for op in dict.fromkeys(row.op for row in family):
+            rows += [row for row in family if row.op == op and row.small and op not in LIBRARY_ON_GPUS][:2]
+    return rows
+
+
+@pytest.mark.parametrize("row", _small_rows(), ids=lambda row: row.id)
+def test_gradients(row: Sample) -> None:
+    """Numerical derivatives in float64 of the ops as autograd runs them, forward and backward on these kernels."""
+    args = map_tensors(lambda t: t.requires_grad_() if floating(t) else t, row.make(torch.float64))
+    leaves, structure = flatten(args)
+    op = getattr(torch.ops.spectral, row.op)
+
+    def function(*tensors: Tensor) -> tuple[Tensor, ...]:
+        out = op(*unflatten(tensors, structure))
+        return tuple(y for y in flatten(out if isinstance(out, tuple | list) else [out])[0] if floating(y))
+
+    if any(y.requires_grad and y.numel() for y in function(*leaves)):
+        torch.autograd.gradcheck(function, tuple(leaves), fast_mode=True, nondet_tol=0.0)
+
+
 LIMITS = [
     ("branch_linear", [T((1, 2, 129)), T((1, 3, 129)), None, "none"], torch.float32, "129 features of 4 bytes"),
     ("branch_linear", [T((1, 2, 3)), T((1, 65, 3)), None, "none"], torch.float64, "65 features of 8 bytes"),
@@ -119,5 +144,5 @@ def test_a_class_out_of_range_is_nan() -> None:
 def test_signatures_equal_those_of_the_cpu() -> None:
     """Which `tests/test_contract.py` compares with the table."""
     signatures = native.signatures_of(emulation.library())
-    assert signatures == {op: types for op, types in native.signatures().items() if op not in WITHOUT}
+    assert signatures == {op: types for op, types in native.signatures().items() if op not in LIBRARY_ON_GPUS}
     assert native.signatures("cuda") == ({} if native.status()["cuda"] else signatures)

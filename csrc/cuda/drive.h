@@ -52,7 +52,9 @@ inline void* current_stream(int32_t device) {
 class Call {
  public:
   explicit Call(const Tensor& like)
-      : like_(like), guard_(like.get_device_index()), stream_(current_stream(like.get_device_index())) {}
+      : like_(like), guard_(like.get_device_index()), stream_(current_stream(like.get_device_index())) {
+    set_device(like.get_device_index());
+  }
 
   void* stream() const { return stream_; }
 

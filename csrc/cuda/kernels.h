@@ -12,6 +12,8 @@ constexpr int kMostLayers = 32;          // they travel as an argument of the ke
 constexpr int kGradientTile = 32;        // samples of a tile in the kernels that sum over samples
 constexpr int64_t kGradientItems = 512;  // about so many blocks keep a device busy
 
+void set_device(int device);
+
 // Of the matrices (O, I) of all branches: where w[q][o][i] is. Adjoints are the same matrix read the other way.
 template <class T> struct Matrix {
   const T* values;
