@@ -18,7 +18,7 @@ from test_contract import LIBRARY_ON_GPUS
 from test_native import call
 from torch import Tensor
 
-from spectral_ops import native
+from spectral_ops import native, use
 from spectral_ops.autograd import flatten, unflatten
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
@@ -72,8 +72,10 @@ def test_complex_values(row: Sample) -> None:
         args = row.make(dtype)
         if emulation.refused(row.op, args):
             continue
+        with use("cpp"):  # which makes mixtures of real and complex arguments complex
+            out = getattr(torch.ops.spectral, row.op)(*args)
         wanted = rule_of(row.op).reference(*args)
-        for y, w in zip(call(row.op, args), flatten(wanted if isinstance(wanted, tuple) else [wanted])[0], strict=True):
+        for y, w in zip(*(flatten(r if isinstance(r, tuple) else [r])[0] for r in (out, wanted)), strict=True):
             assert y.dtype == w.dtype and y.shape == w.shape
             size = max(w.abs().max().item(), 1e-30) if w.numel() else 1.0
             assert not y.numel() or (y - w).abs().max().item() <= eps * size, (row.id, dtype)
@@ -92,6 +94,8 @@ def _small_rows() -> list[Sample]:
 def test_gradients(row: Sample) -> None:
     """Numerical derivatives in float64 of the ops as autograd runs them, forward and backward on these kernels."""
     args = map_tensors(lambda t: t.requires_grad_() if floating(t) else t, row.make(torch.float64))
+    if emulation.refused(row.op, args):
+        return
     leaves, structure = flatten(args)
     op = getattr(torch.ops.spectral, row.op)
 

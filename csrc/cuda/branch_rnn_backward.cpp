@@ -8,14 +8,15 @@ namespace spectral::cuda {
 void branch_rnn_backward(std::optional<Tensor> grad_y, std::optional<Tensor> grad_h, std::optional<Tensor> grad_states,
                          const Tensor& x, const Tensor& weight_x, const Tensor& weight_h, const Tensor& weight_y,
                          std::optional<Tensor> bias, const Tensor& h0, const Tensor& states, int64_t activation_h,
-                         int64_t activation_y, std::optional<Tensor> lengths, std::optional<Tensor> grad_x,
-                         const Tensor& grad_weight_x, const Tensor& grad_weight_h, const Tensor& grad_weight_y,
-                         std::optional<Tensor> grad_bias, const Tensor& grad_h0) {
+                         double offset_h, int64_t activation_y, double offset_y, std::optional<Tensor> lengths,
+                         std::optional<Tensor> grad_x, const Tensor& grad_weight_x, const Tensor& grad_weight_h,
+                         const Tensor& grad_weight_y, std::optional<Tensor> grad_bias, const Tensor& grad_h0) {
   visit_real(x.scalar_type(), "branch_rnn_backward", [&](auto zero) {
     using T = decltype(zero);
     Call call(x);
     RecurrentGradients<T> g{};
-    g.layer = recurrent_layer<T>(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths);
+    g.layer = recurrent_layer<T>(x, weight_x, weight_h, weight_y, bias, h0, activation_h, offset_h, activation_y,
+                                 offset_y, lengths);
     g.states = in<T>(states);
     g.grad_y = in<T>(grad_y);
     g.grad_last = in<T>(grad_h);

@@ -4,11 +4,11 @@
 
 namespace spectral::cuda {
 
-// A layer that lacks its results.
-template <class T> Recurrent<T> recurrent_layer(const Tensor& x, const Tensor& weight_x, const Tensor& weight_h,
-                                                const Tensor& weight_y, const std::optional<Tensor>& bias,
-                                                const Tensor& h0, int64_t activation_h, int64_t activation_y,
-                                                const std::optional<Tensor>& lengths) {
+// A layer that lacks its results; of real numbers, Python sees to that.
+template <class T>
+Recurrent<T> recurrent_layer(const Tensor& x, const Tensor& weight_x, const Tensor& weight_h, const Tensor& weight_y,
+                             const std::optional<Tensor>& bias, const Tensor& h0, int64_t activation_h, double offset_h,
+                             int64_t activation_y, double offset_y, const std::optional<Tensor>& lengths) {
   Recurrent<T> layer{};
   layer.steps = x.size(0);
   layer.branches = x.size(1);
@@ -24,6 +24,8 @@ template <class T> Recurrent<T> recurrent_layer(const Tensor& x, const Tensor& w
   layer.h0 = in<T>(h0);
   layer.activation_h = Activation(activation_h);
   layer.activation_y = Activation(activation_y);
+  layer.offset_h = T(offset_h);
+  layer.offset_y = T(offset_y);
   layer.lengths = in<int64_t>(lengths);
   return layer;
 }

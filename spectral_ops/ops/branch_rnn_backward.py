@@ -151,7 +151,7 @@ def cpp_why_not(grad_y: Any, grad_h: Any, grad_states: Any, *layer: Any) -> str 
 
 
 def cuda_why_not(grad_y: Any, grad_h: Any, grad_states: Any, *layer: Any) -> str | None:
-    return branch_rnn.cuda_why_not(*layer)
+    return branch_rnn.cuda_why_not(*layer, grad_y, grad_h, grad_states)
 
 
 def cpp(args: list[Any], out: list[Tensor]) -> None:
