@@ -23,7 +23,7 @@ from spectral_ops.table import TABLE
 PACKAGE = Path(spectral_ops.__file__).parent
 ROOT = PACKAGE.parent
 SHARED = {"dct_adjoint", "dst", "dst_adjoint", "mode_product"}  # the kernel of dct with another matrix
-LIBRARY_ON_GPUS = {"csg_kernels", "csg_kernels_backward"}  # one GEMM, which is the library's there
+LIBRARY_ON_GPUS = {"csg_kernels", "csg_kernels_backward", "dctn"}  # no CUDA C++ kernel: GEMMs and other ops there
 COMPOSED = {name for name, row in TABLE.items() if row.native is None}  # no kernel of their own
 every_op = pytest.mark.parametrize("name", TABLE)
 NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
