@@ -251,7 +251,7 @@ def _report(shown: dict[str, Any]) -> str:
         f"{shown['data']}, {shown['train']:,} images to train and {shown['test']:,} to test; SGD, learning rate "
         f"{s['lr']}, divided by 10 twice, momentum {MOMENTUM}, weight decay {WEIGHT_DECAY}, batches of "
         f"{s['batch_size']}, {s['epochs']} epochs, seed {s['seed']}. A binary or pre-trained generator is not trained "
-        "and counts no parameters. Accuracy is that on the test images. A step's time is the least of some, the networks "
+        "and counts no parameters. Accuracy is that on the test images. A step's time is the least of some, networks "
         "taking turns; / plain is its ratio to the plain network's."
     )
     curves = (
