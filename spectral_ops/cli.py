@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = ("rnn-mnist", "conv-mnist", "mlp-mnist")
 GENERATED = ("csg-mnist", "csg-cifar10")
-LOW_RANK = ("tucker-mnist", "tdlrt-lenet5", "tdlrt-cifar10", "tucker-footprint")
+LOW_RANK = ("tucker-mnist", "tucker-cifar10", "tdlrt-lenet5", "tdlrt-cifar10", "tucker-footprint")
 _TRANSFORMS = ("dct", "dst", "dft", "dft-whole", "hadamard", "haar", "identity")  # recipes/spectra.py has them
 
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--quick", action="store_true", help="the others: fewer epochs and shorter timing")
     command.add_argument("--out", type=Path, help="the others: the report's folder (default runs/RECIPE)")
     command.add_argument("--save", type=Path, help="write the (spectral) network's state_dict here, as safetensors")
-    command.add_argument("--seeds", type=int, default=1, help="tucker-mnist, tdlrt-*: how many, for mean and std")
+    command.add_argument("--seeds", type=int, default=1, help="tucker-*, tdlrt-*: how many, for mean and std")
     command.add_argument("--tau", type=float, help="tdlrt-lenet5: relative tolerance of the rounding")
     command.add_argument("--images", type=int, help="tucker-footprint: how many are classified (default 120,000)")
     _training_arguments(command)
@@ -200,7 +200,7 @@ def _low_rank(args: argparse.Namespace) -> int:
         del options["tau"]
     given = {name: value for name, value in options.items() if value is not None}
     data: Any = args.data_dir
-    if args.recipe == "tdlrt-cifar10":
+    if args.recipe.endswith("cifar10"):
         from .recipes import csg_cifar10
 
         data = csg_cifar10.images(args.data_dir, args.seed)

@@ -12,7 +12,15 @@ from test_demo import digits, write
 from spectral_ops import cli
 from spectral_ops.models import LeNet5
 from spectral_ops.nn import TuckerConv2d
-from spectral_ops.recipes import data, low_rank, tdlrt_cifar10, tdlrt_lenet5, tucker_footprint, tucker_mnist
+from spectral_ops.recipes import (
+    data,
+    low_rank,
+    tdlrt_cifar10,
+    tdlrt_lenet5,
+    tucker_cifar10,
+    tucker_footprint,
+    tucker_mnist,
+)
 from spectral_ops.recipes.generated import Images
 
 
@@ -87,6 +95,17 @@ def test_tdlrt_cifar10(tmp_path: Path) -> None:
     arms = json.loads((tmp_path / "results.json").read_text())["arms"]
     assert [bool(arm["ranks"][0]) for arm in arms] == [False, True, True, False, False, False]
     assert (tmp_path / "figure1.png").stat().st_size > 10_000
+
+
+def test_tucker_cifar10(tmp_path: Path) -> None:
+    parts = [(torch.randn(n, 3, 32, 32), torch.arange(n) % 10) for n in (16, 8)]
+    images = Images(*parts, source="noise", crop=4, flip=True)
+    rows = tucker_cifar10.run(
+        images, tmp_path, epochs=3, rank=(4, 4), batch_size=8, build=tucker_footprint.CifarAlexNet
+    )
+    sizes = [row["parameters"][0] for row in rows]
+    assert sizes[0] == sizes[2] == 2_472_266 and sizes[1] == sizes[3] < 50_000
+    assert (tmp_path / "figure3.png").exists()
 
 
 def test_batches_and_statistics(folder: Path) -> None:

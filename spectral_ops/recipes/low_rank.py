@@ -19,6 +19,8 @@ from torch.nn import functional
 from .data import Split
 from .experiment import machine
 
+Change = Callable[[Tensor, torch.Generator], Tensor]
+
 
 @dataclass
 class Arm:
@@ -69,13 +71,16 @@ def accuracy(model: nn.Module, split: Split, size: int = 500) -> float:
     return right / len(split)
 
 
-def epoch(model: nn.Module, optimizer: torch.optim.Optimizer, split: Split, size: int, seed: int) -> float:
-    """One pass over the data with cross-entropy; the mean loss."""
+def epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, split: Split, size: int, seed: int, change: Change | None = None
+) -> float:
+    """One pass over the data with cross-entropy; the mean loss. change: of the images of each batch, at random."""
     model.train()
     losses = []
-    for x, y in batches(split, size, torch.Generator().manual_seed(seed)):
+    generator = torch.Generator().manual_seed(seed)
+    for x, y in batches(split, size, generator):
         optimizer.zero_grad()
-        loss = functional.cross_entropy(model(x), y)
+        loss = functional.cross_entropy(model(x if change is None else change(x, generator)), y)
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())

@@ -8,6 +8,8 @@ the smaller network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from ..compress.decompose import Rule
 from ..models import LeNet5
 from ..nn.tucker import Ranked
 from . import data as mnist
-from .low_rank import Arm, Clock, accuracy, close, count, curves, epoch, figure, save
+from .data import Split
+from .low_rank import Arm, Change, Clock, accuracy, close, count, curves, epoch, figure, save
 
 EPOCHS, QUICK_EPOCHS = 20, 6
 # With the rate of the paper, 0.1, networks decomposed early diverge here: LeNet5 has no batch norm, and the gradient
@@ -35,52 +38,74 @@ def run(
     rank: Rule = "evbmf", lr: float = LR, batch_size: int = BATCH,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Train all arms; writes results.json, results.md and figure3.png to `out`, and returns the rows of the table."""
-    console = Console()
-    epochs = epochs or (QUICK_EPOCHS if quick else EPOCHS)
-    points = sorted({max(1, round(f * epochs)) for f in FRACTIONS})
+
+    def load(seed: int) -> tuple[Split, Split]:
+        data = mnist.load(data_dir, seed)
+        return data.train, data.test
+
+    plan = Plan(LeNet5, load, epochs or (QUICK_EPOCHS if quick else EPOCHS), lr, batch_size, rank)
+    return compare(plan, "Decomposition during training, LeNet5", seeds, out)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all arms share. load: of a seed, the data to train and to test. change: of the images of each batch."""
+
+    build: Callable[[], nn.Module]
+    load: Callable[[int], tuple[Split, Split]]
+    epochs: int
+    lr: float
+    size: int
+    rank: Rule
+    fractions: tuple[float, ...] = FRACTIONS
+    change: Change | None = None
+
+
+def compare(plan: Plan, title: str, seeds: int, out: Path) -> list[dict[str, Any]]:
+    """All arms for each seed, the table and the picture."""
+    console, epochs = Console(), plan.epochs
+    points = sorted({max(1, round(f * epochs)) for f in plan.fractions})
     arms: list[Arm] = []
     for seed in range(seeds):
-        data = mnist.load(data_dir, seed)
-        if seed == 0:
-            console.print(f"{data.source}: {len(data.train)} to train, {len(data.test)} to test")
-        options: dict[str, Any] = {"seed": seed, "epochs": epochs, "lr": lr, "size": batch_size}
-        arms.append(train("original", data, None, **options))
+        data = plan.load(seed)
+        arms.append(train("original", plan, data, seed))
         for at in points:
-            arms.append(train(f"decomposed after {at}", data, DecomposeAt(at, rank=rank), **options))
+            arms.append(train(f"decomposed after {at}", plan, data, seed, DecomposeAt(at, rank=plan.rank)))
         if points[0] < epochs - 1:
             back = max(points[0] + 1, epochs - max(1, epochs // 20))
             name = f"decomposed after {points[0]}, reconstructed after {back}"
-            arms.append(train(name, data, DecomposeAt(points[0], back, rank=rank), **options))
-        arms.append(train("original, then decomposed", data, None, tune=max(1, epochs // 5), rank=rank, **options))
-        console.print(f"seed {seed}: {len(arms) // (seed + 1)} arms trained")
-    settings = {"epochs": epochs, "batch": batch_size, "lr": lr, "momentum": MOMENTUM, "rank": str(rank)}
-    rows = save("Decomposition during training, LeNet5", arms, count(LeNet5()), settings, out, console)
+            arms.append(train(name, plan, data, seed, DecomposeAt(points[0], back, rank=plan.rank)))
+        arms.append(train("original, then decomposed", plan, data, seed, tune=max(1, epochs // 5)))
+        console.print(
+            f"seed {seed}: {len(arms) // (seed + 1)} arms, {len(data[0])} images to train, {len(data[1])} to test"
+        )
+    settings = {"epochs": epochs, "batch": plan.size, "lr": plan.lr, "momentum": MOMENTUM, "rank": str(plan.rank)}
+    rows = save(title, arms, count(plan.build()), settings, out, console)
     _draw(arms, out / "figure3.png", console)
     return rows
 
 
 def train(
-    name: str, data: mnist.Mnist, schedule: DecomposeAt | None, seed: int, epochs: int, lr: float, size: int,
-    tune: int = 0, rank: Rule = "evbmf",
-) -> Arm:  # fmt: skip
+    name: str, plan: Plan, data: tuple[Split, Split], seed: int, schedule: DecomposeAt | None = None, tune: int = 0
+) -> Arm:
     """One arm. tune: epochs after a decomposition of the trained network."""
     torch.manual_seed(seed)
-    arm, clock, model = Arm(name, seed), Clock(), LeNet5()
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=MOMENTUM)
+    arm, clock, model, epochs = Arm(name, seed), Clock(), plan.build(), plan.epochs
+    optimizer = torch.optim.SGD(model.parameters(), lr=plan.lr, momentum=MOMENTUM)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs // 2, 3 * epochs // 4])
     for i in range(epochs + tune):
         summary = None
         if schedule is not None:
             summary = clock(partial(schedule, model, optimizer, i))
         elif tune and i == epochs:
-            _, summary = clock(lambda: decompose(model, rank, inplace=True))
+            _, summary = clock(lambda: decompose(model, plan.rank, inplace=True))
             swap_parameters(optimizer, summary.swaps)
         if summary is not None:
             arm.events.append((i, f"{len(summary.changed)} of {len(summary.layers)} layers"))
-            arm.parameters = min(arm.parameters or summary.parameters, summary.parameters)
-        arm.losses.append(clock(partial(epoch, model, optimizer, data.train, size, 1000 * seed + i)))
+        one = partial(epoch, model, optimizer, data[0], plan.size, 1000 * seed + i, plan.change)
+        arm.losses.append(clock(one))
         scheduler.step()
-        arm.accuracy.append(accuracy(model, data.test))
+        arm.accuracy.append(accuracy(model, data[1]))
         arm.ranks.append(ranks_of(model))
     arm.parameters, arm.seconds = count(model), clock.seconds
     return arm
