@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -274,9 +275,9 @@ def _generate(model: nn.Module, args: tuple[Any, ...]) -> None:
     groups: dict[CSG, list[CSGConv2d]] = {}
     for layer in layers:
         groups.setdefault(layer.csg, []).append(layer)
-    images = [x for x in args if isinstance(x, Tensor) and x.dim() == 4]
-    weights = [p for p in model.parameters() if p.dim() == 4]
-    channels_last = any(layout_of(t) is torch.channels_last for t in (*images, *weights))
+    # lazily: the first weight of a model in channels_last tells
+    images = (x for x in itertools.chain(args, model.parameters()) if isinstance(x, Tensor) and x.dim() == 4)
+    channels_last = any(layout_of(t) is torch.channels_last for t in images)
     for csg, users in groups.items():
         filters = csg.kernels([m.codes for m in users], [m.kernel_shape for m in users], channels_last)
         for layer, filter in zip(users, filters, strict=True):
