@@ -100,8 +100,7 @@ inline std::string thread_name(int thread) {
 }
 [[noreturn]] inline void fail(const std::string& what) { throw Fault(thread_name(machine.current) + " " + what); }
 
-// ---- fibers and barriers
-// ---------------------------------------------------------------------------------------------
+// ---- fibers and barriers ----
 inline void switch_to_scheduler(bool for_good) {
   Fiber& fiber = here();
   __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.fake_stack, machine.scheduler_stack,
@@ -209,8 +208,7 @@ void launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, Arguments
       }
 }
 
-// ---- shared memory
-// ---------------------------------------------------------------------------------------------------
+// ---- shared memory ----
 inline Touch now() { return {machine.current, machine.time, here().warp_time}; }
 
 // Whether `touch` is the running thread's own, or a barrier has ended it.
@@ -314,8 +312,7 @@ template <class T> Shared<T> dynamic_array(int64_t count, size_t bytes) {
   return Shared<T>(&array, 0);
 }
 
-// ---- what a warp exchanges
-// -------------------------------------------------------------------------------------------
+// ---- what a warp exchanges ----
 inline void check_lanes(unsigned mask) {
   if (mask != 0xffffffffu) fail("names only some lanes of its warp, which this header does not follow");
 }

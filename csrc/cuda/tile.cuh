@@ -16,8 +16,7 @@ namespace spectral::cuda {
 
 #define SPECTRAL_DEVICE __device__ __forceinline__
 
-// ---- launches
-// --------------------------------------------------------------------------------------------------------
+// ---- launches ----
 constexpr int kWarp = 32;
 constexpr int kMostThreads = 256;  // of a block; at two blocks to a multiprocessor each thread has 128 registers
 
@@ -83,8 +82,7 @@ template <class... A, class... B> void launch(void* stream, Grid grid, void (*ke
 }
 #endif
 
-// ---- where a thread is
-// -----------------------------------------------------------------------------------------------
+// ---- where a thread is ----
 SPECTRAL_DEVICE int thread() { return int(threadIdx.x); }
 SPECTRAL_DEVICE int threads() { return int(blockDim.x); }
 SPECTRAL_DEVICE int lane() { return thread() % kWarp; }
@@ -94,9 +92,9 @@ SPECTRAL_DEVICE unsigned block() { return blockIdx.x; }
 SPECTRAL_DEVICE unsigned blocks() { return gridDim.x; }
 SPECTRAL_DEVICE void barrier() { __syncthreads(); }
 
-// ---- shared memory
-// --------------------------------------------------------------------------------------------------- Hands out the
-// launch's dynamic shared memory, piece by piece; every thread asks for the same pieces.
+// ---- shared memory ----
+
+// Hands out the launch's dynamic shared memory, piece by piece; every thread asks for the same pieces.
 class SharedMemory {
  public:
   template <class T> SPECTRAL_DEVICE Shared<T> take(int64_t count) {
@@ -114,8 +112,7 @@ class SharedMemory {
   [[maybe_unused]] int used_ = 0;
 };
 
-// ---- numbers
-// ---------------------------------------------------------------------------------------------------------
+// ---- numbers ----
 template <class T> struct alignas(2 * sizeof(T)) Complex {
   using Real = T;
   T re, im;
@@ -196,9 +193,9 @@ template <int count, class N> SPECTRAL_DEVICE void load_row(N (&values)[count], 
 #endif
 }
 
-// ---- a warp together
-// ------------------------------------------------------------------------------------------------- The same order of
-// sums in every lane, and in every run.
+// ---- a warp together ----
+
+// The same order of sums in every lane, and in every run.
 template <class T> SPECTRAL_DEVICE T warp_sum(T value) {
   for (int lanes = kWarp / 2; lanes; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
   return value;
