@@ -75,6 +75,13 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def seeded(threads: None) -> None:
+    """One thread, and torch's random numbers from the start."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     name = report.nodeid.split("::")[0]
     _seconds[name] += report.duration

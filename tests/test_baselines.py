@@ -23,12 +23,7 @@ from spectral_ops.compress.k_step import KPass
 from spectral_ops.nn import TuckerLinear
 
 D = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def _seed(threads):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def network() -> nn.Sequential:

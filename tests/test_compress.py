@@ -12,11 +12,7 @@ from spectral_ops.compress import FlatSpectralLinear, to_spectral
 from spectral_ops.nn import SpectralConv2d, SpectralLinear
 from spectral_ops.transforms import Identity, Matrix
 
-
-@pytest.fixture(autouse=True)
-def _seed(threads):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 class Block(nn.Module):

@@ -12,12 +12,7 @@ from spectral_ops.compress import CSGSummary, to_csg
 from spectral_ops.nn import CSG, CSGConv2d, bake, csg_scope
 
 D = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def _seed(threads):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def count(model: nn.Module) -> int:

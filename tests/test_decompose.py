@@ -21,11 +21,7 @@ from spectral_ops.compress import (
 )
 from spectral_ops.nn import TuckerConv2d, TuckerLinear
 
-
-@pytest.fixture(autouse=True)
-def _seed(threads):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 class Net(nn.Module):

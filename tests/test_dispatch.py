@@ -127,10 +127,6 @@ LIMITS = [
         "7 tubes side by side fill too few lanes, which takes 8",
     ),
     (
-        "dct", [T((9, 65)), 4, -1, "ortho", False, True],
-        "the long kernel folds type 4 into n / 2 values, and n = 65 is odd",
-    ),
-    (
         "dst", [T((8, 32771)), 2, -1, "backward", False, False],
         "n = 32771 takes a Fourier transform past the 32768 values whose tile fits the cache",
     ),

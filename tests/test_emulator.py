@@ -77,7 +77,7 @@ def test_planted_faults(faults: Path, name: str) -> None:
 # ---- a real kernel -------------------------------------------------------------------------------------------------
 EDITS = {
     "as it is": ("", "", "", 0),
-    "a load past the last row": ("kernels/chain.cu", "n < count ? load_number", "true ? load_number", 1),
+    "a load past the last row": ("kernels/rows.cuh", "n < count ? load_number", "true ? load_number", 1),
     "tiles too short for the last row": (
         "kernels/chain.cu",
         "take<N>(c.widest * kStep)",

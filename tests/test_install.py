@@ -58,7 +58,8 @@ except RuntimeError as error:
     lines = python(bare, code % str(bare)).splitlines()
     reason = "libspectral_cpu.so was not built"
     assert lines == [
-        reason, "dct", f"   cpp  (no: {reason})", "-> reference",
+        reason, "dct", f"   cpp  (no: {reason})",
+        "   triton  (no: Triton kernels take CUDA tensors, and these are on cpu)", "-> reference",
         f"dct: backend 'cpp' was asked for, but {reason}",
     ]  # fmt: skip
 

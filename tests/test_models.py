@@ -11,11 +11,7 @@ from torch import nn
 from spectral_ops import models
 from spectral_ops.models import resnet_cifar
 
-
-@pytest.fixture(autouse=True)
-def _seed(threads):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def count(model: nn.Module) -> int:

@@ -11,11 +11,7 @@ from spectral_ops import models
 from spectral_ops.models import PUBLISHED, comparisons, crelu
 from spectral_ops.nn import CSG, csg_scope
 
-
-@pytest.fixture(autouse=True)
-def _seed(threads):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

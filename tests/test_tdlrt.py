@@ -16,12 +16,7 @@ from spectral_ops.compress.tucker import multiply, unfold_mode
 from spectral_ops.nn import TuckerConv2d, TuckerLinear
 
 D = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def _seed(threads):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def conv(c: int, o: int, k: int, ranks: tuple[int, ...], dtype: torch.dtype = D, **more) -> TuckerConv2d:

@@ -17,12 +17,7 @@ op = torch.ops.spectral.tucker_conv2d
 ROWS = rows_of("tucker_conv2d")
 WAYS = list(itertools.product((False, True), repeat=2))
 layouts = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-
-
-@pytest.fixture(autouse=True)
-def _seed(threads):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def kernel(core: Tensor, u_out: Tensor, u_in: Tensor, u_h: Tensor | None, u_w: Tensor | None, groups: int) -> Tensor:

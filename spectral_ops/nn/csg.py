@@ -190,12 +190,9 @@ class CSGConv2d(Windowed):
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, padding_mode)
         name = type(self).__name__
-        for label, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if arguments.size(name, label, channels) % arguments.size(name, "groups", groups):
-                raise ValueError(f"{name}: groups must divide {label}, {channels}, got {groups}")
+        self._divide(in_channels, out_channels, groups)
         if not isinstance(csg, CSG):
             raise TypeError(f"{name}: csg must be a spectral_ops.nn.CSG, got {type(csg).__name__}")
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.csg = csg
         self.kernel_shape = (out_channels, in_channels // groups, *self.kernel_size)
         like = {"device": device, "dtype": dtype}

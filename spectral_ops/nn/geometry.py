@@ -29,6 +29,14 @@ class Windowed(nn.Module):
             raise ValueError(f"{name}: padding_mode must be 'zeros', got {padding_mode!r}")
         self.padding_mode = padding_mode
 
+    def _divide(self, in_channels: int, out_channels: int, groups: int) -> None:
+        """Take the channels, which the groups divide."""
+        name = type(self).__name__
+        for label, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if arguments.size(name, label, channels) % arguments.size(name, "groups", groups):
+                raise ValueError(f"{name}: groups must divide {label}, {channels}, got {groups}")
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+
     def _resolve(self, name: str, padding: Size | str) -> tuple[tuple[int, int] | str, tuple[int, int, int, int]]:
         """`padding` as it was given, and the pixels at left, right, top and bottom that it means."""
         if not isinstance(padding, str):

@@ -117,17 +117,13 @@ class TuckerConv2d(Ranked, Windowed):
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, padding_mode)
         name = type(self).__name__
-        sizes = {"in_channels": in_channels, "out_channels": out_channels}
-        for label, channels in sizes.items():
-            if arguments.size(name, label, channels) % arguments.size(name, "groups", groups):
-                raise ValueError(f"{name}: groups must divide {label}, {channels}, got {groups}")
+        self._divide(in_channels, out_channels, groups)
         full = (out_channels // groups, in_channels // groups, *self.kernel_size)
         if len(ranks) not in (2, 4):
             raise ValueError(f"{name}: ranks must be two, or four with those of the window, got {tuple(ranks)}")
         for rank, most in zip(ranks, full, strict=False):
             if arguments.size(name, "each rank", rank) > most:
                 raise ValueError(f"{name}: ranks must be at most {full[: len(ranks)]}, got {tuple(ranks)}")
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self._fan_in = math.prod(full[1:])
         window = ranks[2:] or self.kernel_size
         spatial = zip(self.kernel_size, ranks[2:], strict=True) if ranks[2:] else (None, None)
