@@ -55,7 +55,7 @@ def main() -> None:
     options = _options()
     if options.rows:
         stored = json.loads(options.rows.read_text())
-        rows = [row for row in stored["rows"].values() if options.filter.lower() in row["case"].lower()]
+        rows = [row for row in stored["rows"].values() if wanted(row["case"], options.filter)]
         print(markdown(rows) if options.markdown else table(rows))
         return
     if not measure.allocator_is_warm():
@@ -64,7 +64,7 @@ def main() -> None:
         os.execve(sys.executable, module, {**os.environ, **WARM_ALLOCATOR})
     if options.threads:
         torch.set_num_threads(options.threads)
-    chosen = [case for case in cases() if options.filter.lower() in case.name.lower()]
+    chosen = [case for case in cases() if wanted(case.name, options.filter)]
     chosen = [case for case in chosen if not (options.quick and case.large)]
     if options.list:
         print("\n".join(case.name for case in chosen))
@@ -86,7 +86,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("--filter", default="", metavar="TEXT", help="only cases whose name holds this text")
+    parser.add_argument("--filter", nargs="+", default=[""], metavar="TEXT", help="only cases whose name holds a text")
     parser.add_argument("--quick", action="store_true", help="short timings, no large case: a look, not a measurement")
     out_help = "JSON (default: runs/benchmarks.json); rows of cases measured now replace those in it"
     parser.add_argument("--out", type=Path, metavar="FILE", default=OUT, help=out_help)
@@ -96,6 +96,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="threads of torch (default: as torch chooses)")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     return parser.parse_args()
+
+
+def wanted(name: str, texts: list[str]) -> bool:
+    return any(text.lower() in name.lower() for text in texts)
 
 
 def measure_case(case: Case, limits: Ceilings, options: argparse.Namespace) -> Row:
