@@ -10,7 +10,15 @@ from torch import nn
 from wrong_samples import COMPLEX_NAMES, NAMES
 
 from spectral_ops.compress import FlatSpectralLinear, to_spectral
-from spectral_ops.nn import BranchConv2d, FromBranches2d, SpectralConv2d, SpectralLinear, SpectralPool, ToBranches2d
+from spectral_ops.nn import (
+    BranchConv2d,
+    FromBranches2d,
+    SpectralConv2d,
+    SpectralLinear,
+    SpectralPool,
+    ToBranches2d,
+    TuckerConv2d,
+)
 from spectral_ops.transforms import DCT, DFT
 
 Rows = list[tuple[Callable[[], Any], type[Exception], str]]
@@ -136,4 +144,8 @@ def _conversions() -> Rows:
     ]  # fmt: skip
 
 
-WRONG_LAYERS: Rows = [*_layers(), *_dense(), *_images(), *_conversions()]
+_GROUPS = "TuckerConv2d: groups must divide in_channels, 9, got 2"
+WRONG_LAYERS: Rows = [
+    *_layers(), *_dense(), *_images(), *_conversions(),
+    (lambda: TuckerConv2d(9, 8, 3, groups=2, ranks=(2, 2)), ValueError, _GROUPS),
+]  # fmt: skip
