@@ -193,16 +193,17 @@ _apply = super(torch.autograd.Function, _Differentiable).apply
 class Op(Protocol):
     """What this file needs to know of an op.
 
-    rule: its rule module. composed: made of other ops, through which autograd goes by itself. run: what it does below
-    autograd, of the arguments and the tensors among them. below: the same, through the dispatcher. complete: fills in
-    the schema's defaults. backend_again: gives a context that repeats the caller's `use(...)` in backward.
+    rule: its rule module. composed: whether a call is made of other ops, through which autograd goes by itself. run:
+    what it does below autograd, of the arguments and the tensors among them. below: the same, through the dispatcher.
+    complete: fills in the schema's defaults. backend_again: gives a context that repeats `use(...)` in backward.
     """
 
     rule: ModuleType
-    composed: bool
     below: Callable
     complete: Callable
     backend_again: Callable
+
+    def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool: ...
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any: ...
 
@@ -216,7 +217,7 @@ def autograd_kernel(op: Op) -> Callable:
             op.rule.check(*args)
             return op.rule.reference(*args)
         tensors = tensors_of(args)
-        if op.composed:
+        if op.composed(args, tensors):
             return op.run(args, tensors)
         direct = ordinary(tensors)
         if want_grad(tensors):

@@ -84,10 +84,10 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
     if backend not in row.backends:
         return f"{row.name} has no {backend} kernel"
     if backend == "triton":
-        reason = triton_backend.why_not(row.name, args, tensors) or _complex_why_not(row, tensors)
-        if reason is None and row.complex_together and _is_mixture(row, args, tensors):
-            return "the Triton kernels take no mixture of real and complex arguments"
-        return reason
+        reason = _complex_why_not(row, tensors)
+        if reason is None and _is_mixture(row, args, tensors):  # sizes and dtypes decide: those that the kernel sees
+            args = _complex_together(row, args, device="meta")
+        return triton_backend.why_not(row.name, args, tensors) or reason
     reason = native.why_not(tensors[0].device, row.name)
     return reason or native_why_not(row, args, tensors, tensors[0].device.type)
 
@@ -121,19 +121,25 @@ def _complex_why_not(row: Row, tensors: Sequence[Tensor]) -> str | None:
     return None
 
 
-def _complex_together(row: Row, args: Sequence[Any], but: str = "") -> list[Any]:
-    """args with all those complex that the kernel takes complex together; not `but`, and not x beside a transform."""
+def _complex_together(row: Row, args: Sequence[Any], but: str = "", device: str | None = None) -> list[Any]:
+    """args with all those complex that the kernel takes complex together; not `but`, and not x beside a transform.
+
+    device: "meta" for tensors without values.
+    """
     named = dict(zip(_names(row.name), args, strict=True))
     for name in row.complex_together:
         if name != but and not (name == "x" and named.get("transform") is not None):  # which makes its branches complex
-            named[name] = _as_complex(named[name])
+            named[name] = _as_complex(named[name], device)
     return list(named.values())
 
 
-def _as_complex(value: Any) -> Any:
+def _as_complex(value: Any, device: str | None = None) -> Any:
     if isinstance(value, list | tuple):
-        return [_as_complex(t) for t in value]
-    return value if value is None or value.is_complex() else value.to(value.dtype.to_complex())
+        return [_as_complex(t, device) for t in value]
+    if value is None or value.is_complex():
+        return value
+    dtype = value.dtype.to_complex()
+    return value.to(dtype) if device is None else value.new_empty(value.shape, dtype=dtype, device=device)
 
 
 @functools.cache
@@ -194,22 +200,24 @@ def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None
     )
 
 
+def _chooses(tensors: Sequence[Tensor]) -> bool:
+    """Whether an op without native code has any other backend to choose than its composition."""
+    return _forced.get() is not None or tensors[0].is_cuda
+
+
 def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
     if row.native is None:
         rule.check(*args)
-        if _forced.get() is not None:
-            _pick(row, args, tensors)  # raises, unless it is the reference
-        return rule.reference(*args)
+        if not _chooses(tensors) or _pick(row, args, tensors) == "reference":  # which raises a forced one's reason
+            return rule.reference(*args)
     out = rule.empty(*args)
     backend = _pick(row, args, tensors)
     if backend == "reference":
         return rule.reference(*args)
-    if backend == "triton":
-        _run_triton(row, args, tensors, out)
-        return out
-    kernel = getattr(rule, backend)
+    triton = backend == "triton"
+    kernel = functools.partial(triton_backend.run, row.name) if triton else getattr(rule, backend)
     mixed = row.complex_together and _is_mixture(row, args, tensors)
-    if not mixed and _all_native(tensors):
+    if not triton and not mixed and _all_native(tensors):
         kernel(args, out)
         return out
     results, result_structure = flatten(out if isinstance(out, tuple) else [out])
@@ -224,10 +232,12 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
         args = _complex_together(row, args)
         tensors = tensors_of(args)
     _, structure = flatten(args)
-    # the kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
-    dense = [_dense(t.float() if t.dtype in _HALF else t) for t in tensors]
+    # the C++ kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
+    widened = () if triton else _HALF
+    strided = triton and triton_backend.reads_strides(row.name)
+    dense = [_dense(t.float() if t.dtype in widened else t, strided) for t in tensors]
     buffers = [
-        torch.empty_like(r, dtype=torch.float32) if r.dtype in _HALF else r if m.dtype is r.dtype else m
+        torch.empty_like(r, dtype=torch.float32) if r.dtype in widened else r if m.dtype is r.dtype else m
         for r, m in zip(results, made, strict=True)
     ]
     filled = unflatten(buffers, result_structure)
@@ -238,24 +248,19 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
     return out
 
 
-def _run_triton(row: Row, args: Sequence[Any], tensors: Sequence[Tensor], out: Any) -> None:
-    """Triton's kernels read half as it is, and multiply it as such."""
-    results, _ = flatten(out if isinstance(out, tuple) else [out])
-    if any(result.numel() for result in results):
-        _, structure = flatten(args)
-        triton_backend.run(row.name, unflatten([_dense(t) for t in tensors], structure), out)
-
-
-def _dense(t: Tensor) -> Tensor:
-    return t.resolve_neg().resolve_conj().contiguous()
+def _dense(t: Tensor, strided: bool = False) -> Tensor:
+    t = t.resolve_neg().resolve_conj()
+    return t if strided else t.contiguous()
 
 
 def _is_mixture(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
     """Whether arguments that the kernel takes complex together are partly complex."""
+    if not row.complex_together:
+        return False
     few = sum(t.is_complex() for t in tensors)
     if few in (0, len(tensors)):
         return False
-    together = tensors_of(_complex_together(row, args))
+    together = tensors_of(_complex_together(row, args, device="meta"))
     return any(a is not b for a, b in zip(tensors, together, strict=True))
 
 
@@ -296,10 +301,16 @@ class _Op:
 
     def __init__(self, row: Row) -> None:
         self.row, self.rule = row, rule_of(row.name)
-        self.composed = row.native is None
         self.below = getattr(torch.ops.spectral, row.name).default
         self.complete = _complete(row.name)
         self.backend_again = _again
+
+    def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
+        """Whether a call of an op without native code is the composition of other ops that its reference is."""
+        if self.row.native is not None or not _chooses(tensors):
+            return self.row.native is None
+        self.rule.check(*args)
+        return _pick(self.row, args, tensors) == "reference"
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """Check, allocate, pick a backend, compute: what the op does below autograd. tensors: those of args."""

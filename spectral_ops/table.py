@@ -38,7 +38,7 @@ class Row:
     schema: arguments and results, in the language of torch.library.
     native: the entry point `torch.ops.spectral_native.<name>` of the C++ library: inputs, then the outputs it fills.
         None: there is none. The op is a composition of library calls and other ops, which its reference spells out
-        as fast as they go; autograd and torch.compile see its parts.
+        as fast as they go; autograd and torch.compile see its parts, unless a Triton kernel takes the call.
     backends: in order of preference; the first one without a reason against it runs.
     complex_together: the arguments that the native kernel takes complex, all of them, where anything is: of a mixture
         the real ones are made so; x may stay real beside a transform. Empty: the kernel is for real numbers.

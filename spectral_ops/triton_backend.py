@@ -1,7 +1,8 @@
 """Finds Triton and the kernels of `triton_kernels/`, and says why a call cannot take them.
 
 A kernel module `triton_kernels/NAME.py` has `why_not(*args)`, a sentence about sizes or None, and `plan(args, out,
-arch)`, the launches that fill `out`. Only those modules import triton, and only when a CUDA tensor asks for them.
+arch)`, the launches that fill `out`; with READS_STRIDES it takes tensors as they lie in memory. Only those modules
+import triton, and only when a CUDA tensor asks for them.
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ def why_not(name: str, args: Sequence[Any], tensors: Sequence[Tensor]) -> str | 
     return kernels(name).why_not(*args)
 
 
+def reads_strides(name: str) -> bool:
+    """Whether an op's kernels take tensors as they lie in memory; others get them dense."""
+    return getattr(kernels(name), "READS_STRIDES", False)
+
+
 def preferred(name: str, tensors: Sequence[Tensor]) -> bool:
     """Whether Triton comes before CUDA C++ at this size, where both can."""
     if not tensors[0].is_cuda or missing():
@@ -82,7 +88,7 @@ def preferred(name: str, tensors: Sequence[Tensor]) -> bool:
 
 def run(name: str, args: Sequence[Any], out: Any) -> None:
     """Fill `out`; args: dense tensors."""
-    results = out if isinstance(out, tuple) else (out,)
+    results = out if isinstance(out, tuple | list) else (out,)
     device = next(t for t in results if isinstance(t, Tensor)).device
     launches = kernels(name).plan(args, out, architecture(device))
     if device.type != "cuda":
