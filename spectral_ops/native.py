@@ -61,11 +61,12 @@ def status() -> dict[str, str | None]:
 
 def why_not(device: torch.device, op: str | None = None) -> str | None:
     """Why no native kernel (or not that of `op`) can take a tensor on `device`, or None."""
-    if device.type == "cpu":
-        return _cpu_reason
-    if device.type == "cuda":
-        missing = op is not None and ENTRY_OF.get(op, op) not in signatures("cuda")
-        return _cuda_reason or (f"{op} has no CUDA C++ kernel" if missing else None)
+    kind = device.type
+    if kind in ENTRIES:
+        reason = _cpu_reason if kind == "cpu" else _cuda_reason
+        if reason is None and op is not None and ENTRY_OF.get(op, op) not in ENTRIES[kind]:
+            return f"{op} has no {kind.upper()} C++ kernel"
+        return reason
     return f"there is no native library for {device.type} tensors"
 
 
@@ -83,6 +84,10 @@ def signatures_of(library: ctypes.CDLL) -> dict[str, str]:
         library.spectral_signature_name(i).decode(): library.spectral_signature_types(i).decode()
         for i in range(library.spectral_signature_count())
     }
+
+
+# the entry points that each library has
+ENTRIES = {kind: frozenset(signatures(kind)) for kind in ("cpu", "cuda")}
 
 
 def _level_name(index: int) -> str:

@@ -183,7 +183,7 @@ def _pick(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> str:
         return forced
     for backend in _in_order(row, tensors):
         if _why_not(row, backend, args, tensors) is None:
-            if backend == "reference" and row.native is not None and tensors[0].device.type != "cpu":
+            if backend == "reference" and not row.composed and tensors[0].device.type != "cpu":
                 _warn_once(row, args, tensors)
             return backend
     raise AssertionError(f"{row.name} has no reference")
@@ -201,15 +201,13 @@ def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None
 
 
 def _chooses(tensors: Sequence[Tensor]) -> bool:
-    """Whether an op without native code has any other backend to choose than its composition."""
+    """Whether a composed op has any other backend to choose than its composition."""
     return _forced.get() is not None or tensors[0].is_cuda
 
 
 def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
-    if row.native is None:
-        rule.check(*args)
-        if not _chooses(tensors) or _pick(row, args, tensors) == "reference":  # which raises a forced one's reason
-            return rule.reference(*args)
+    if row.composed and _goes_by_parts(row, rule, args, tensors):
+        return rule.reference(*args)
     out = rule.empty(*args)
     backend = _pick(row, args, tensors)
     if backend == "reference":
@@ -246,6 +244,12 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
         if buffer is not result:
             result.copy_(buffer.real if buffer.is_complex() and not result.is_complex() else buffer)
     return out
+
+
+def _goes_by_parts(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
+    """Check the arguments of a composed op; whether its composition runs, not a kernel."""
+    rule.check(*args)
+    return not _chooses(tensors) or _pick(row, args, tensors) == "reference"  # which raises a forced one's reason
 
 
 def _dense(t: Tensor, strided: bool = False) -> Tensor:
@@ -306,11 +310,8 @@ class _Op:
         self.backend_again = _again
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
-        """Whether a call of an op without native code is the composition of other ops that its reference is."""
-        if self.row.native is not None or not _chooses(tensors):
-            return self.row.native is None
-        self.rule.check(*args)
-        return _pick(self.row, args, tensors) == "reference"
+        """Whether these arguments go through the parts of a composition, which autograd is to see."""
+        return self.row.composed and _goes_by_parts(self.row, self.rule, args, tensors)
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """Check, allocate, pick a backend, compute: what the op does below autograd. tensors: those of args."""

@@ -37,9 +37,10 @@ class Row:
     name: `torch.ops.spectral.<name>`, and the name of its rule module `spectral_ops/ops/<name>.py`.
     schema: arguments and results, in the language of torch.library.
     native: the entry point `torch.ops.spectral_native.<name>` of the C++ library: inputs, then the outputs it fills.
-        None: there is none. The op is a composition of library calls and other ops, which its reference spells out
-        as fast as they go; autograd and torch.compile see its parts, unless a Triton kernel takes the call.
+        None: there is none.
     backends: in order of preference; the first one without a reason against it runs.
+    composed: the reference is a composition of library calls and other ops, as fast as they go: there is no CPU kernel,
+        and where no GPU kernel runs autograd and torch.compile see its parts.
     complex_together: the arguments that the native kernel takes complex, all of them, where anything is: of a mixture
         the real ones are made so; x may stay real beside a transform. Empty: the kernel is for real numbers.
     autocast: "lower": follow the autocast dtype; "float32": stay in float32; "rule": the rule module decides.
@@ -49,6 +50,7 @@ class Row:
     schema: str
     native: str | None
     backends: tuple[str, ...] = ("cpp", "reference")
+    composed: bool = False
     autocast: str = "lower"
     complex_together: tuple[str, ...] = ()
 
@@ -195,6 +197,7 @@ _ROWS = (
         f"(Tensor x, Tensor weight, Tensor? bias=None, str activation='none', {_GEOMETRY}) -> Tensor",
         None,
         ("reference",),
+        composed=True,
     ),
     Row(
         "spectral_conv2d",
@@ -202,6 +205,7 @@ _ROWS = (
         f"{_GEOMETRY}) -> Tensor",
         None,
         ("reference",),
+        composed=True,
         autocast="rule",
     ),
     Row(
@@ -210,6 +214,7 @@ _ROWS = (
         "Tensor? u_w=None, int groups=1) -> Tensor",
         None,
         ("reference",),
+        composed=True,
     ),
     Row(
         "branch_rnn",
@@ -251,12 +256,14 @@ _ROWS = (
         f"({_CSG_KERNEL}, str layout='block', bool channels_last=False) -> Tensor",
         None,
         ("reference",),
+        composed=True,
     ),
     Row(
         "csg_conv2d",
         f"(Tensor x, {_CSG_KERNEL}, Tensor? bias=None, {_GEOMETRY}, str layout='block', int groups=1) -> Tensor",
         None,
         ("reference",),
+        composed=True,
     ),
 )
 

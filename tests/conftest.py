@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         given = getattr(getattr(item, "callspec", None), "params", {})
         names = {getattr(given.get(key), "op", given.get(key)) for key in ("row", "op", "name")}
         forced = {given.get(key, "reference") for key in ("level", "backend", "chosen")} - {"reference"}
-        return bool(forced) and any(isinstance(n, str) and n in TABLE and TABLE[n].native is None for n in names)
+        rows = [TABLE[n] for n in names if isinstance(n, str) and n in TABLE and TABLE[n].composed]
+        return any(forced - {"triton"} or "triton" not in row.backends for row in rows if forced)
 
     out = [item for item in items if composed(item)]
     if out:

@@ -24,7 +24,7 @@ PACKAGE = Path(spectral_ops.__file__).parent
 ROOT = PACKAGE.parent
 SHARED = {"dct_adjoint", "dst", "dst_adjoint", "mode_product"}  # the kernel of dct with another matrix
 LIBRARY_ON_GPUS = {"csg_kernels", "csg_kernels_backward", "dctn"}  # no CUDA C++ kernel: GEMMs and other ops there
-COMPOSED = {name for name, row in TABLE.items() if row.native is None}  # no kernel of their own
+COMPOSED = {name for name, row in TABLE.items() if row.composed}  # no CPU kernel of their own
 every_op = pytest.mark.parametrize("name", TABLE)
 NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
 DCT = '(Tensor x, int type=2, int dim=-1, str norm="backward", bool inverse=False, bool orthogonalize=False) -> Tensor'
@@ -73,6 +73,7 @@ def test_a_row_is_complete(name: str) -> None:
     row, rule = TABLE[name], rule_of(name)
     assert row.name == name and row.backends[-1] == "reference"
     assert (row.native is None) == ("cpp" not in row.backends)
+    assert row.composed or row.native is not None
     assert row.autocast in ("lower", "float32", "rule")
     arguments = [a.name for a in getattr(torch.ops.spectral, name).default._schema.arguments]
     for part in ("empty", "reference"):
@@ -113,7 +114,8 @@ def test_every_kernel_of_csrc_is_an_op() -> None:
     sources = {path.stem for path in (ROOT / "csrc" / "cpu").glob("*.cpp")} - {"level"}
     assert sources == TABLE.keys() - SHARED - COMPOSED
     entries = {path.stem for path in (ROOT / "csrc" / "cuda").glob("*.cpp")}
-    assert entries == sources - LIBRARY_ON_GPUS
+    fused = {name for name in COMPOSED if TABLE[name].native is not None}
+    assert entries == (sources - LIBRARY_ON_GPUS) | fused
 
 
 @pytest.mark.skipif(triton_backend.missing() is not None, reason=str(triton_backend.missing()))
@@ -210,7 +212,7 @@ def _types(schema: str) -> str:
 def test_cpp_signatures_equal_the_schemas() -> None:
     """The stable ABI compares nothing: a float passed as an int64_t would be garbage."""
     found = native.signatures()
-    wanted = {name: _types(row.native) for name, row in TABLE.items() if row.native is not None}
+    wanted = {name: _types(row.native) for name, row in TABLE.items() if not row.composed}
     assert found == {name: types for name, types in wanted.items() if name not in SHARED}
 
 
