@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from spectral_ops.ops.csg_kernels import slices_of
+
+from .filters import CODE, SLICE, resnet56
 
 Q, N = 28, 4096  # branches and samples, of which the tiles do not depend
 
@@ -88,6 +93,19 @@ def _recurrent_backward(width: int, dtype: torch.dtype) -> list[Any]:
     return [x, state, x, x, *weights, state, x, "gelu", "tanh", lengths, True]
 
 
+def _csg(width: int, dtype: torch.dtype) -> list[Any]:
+    """The 54 generated filters of a ResNet-56."""
+    shapes = [n for shape, _ in slices_of(resnet56()[0], SLICE) for n in shape]
+    codes = _empty(368, CODE, dtype=dtype)
+    return [codes, _empty(math.prod(SLICE), CODE, dtype=dtype), shapes, SLICE, "block", True]
+
+
+def _csg_backward(width: int, dtype: torch.dtype) -> list[Any]:
+    args = _csg(width, dtype)
+    grads = [_empty(o, kh, kw, i, dtype=dtype) for (o, i, kh, kw), _ in slices_of(args[2], SLICE)]
+    return [grads, *args, True, True]
+
+
 Make = Callable[[int, torch.dtype], list[Any]]
 CASES: dict[str, list[tuple[str, Make]]] = {
     "tubes": [("to_branches", _to_branches), ("dst", _along(1))],
@@ -104,5 +122,8 @@ CASES: dict[str, list[tuple[str, Make]]] = {
     "branch_rnn": [("branch_rnn_with_states", _recurrent)],
     "branch_rnn_backward": [("branch_rnn_backward", _recurrent_backward)],
     "branch_ensemble": [("branch_ensemble", _mixture), ("branch_ensemble_backward", _mixture_backward)],
+    "csg_kernels": [("csg_kernels", _csg)],
+    "csg_codes": [("csg_kernels_backward", _csg_backward)],
+    "csg_generator": [("csg_kernels_backward", _csg_backward)],
     "sums": [("branch_mlp_backward", _backward), ("spectral_ensemble", _ensemble)],
 }

@@ -244,12 +244,14 @@ _ROWS = (
         "csg_kernels",
         f"({_CSG}, bool channels_last=False) -> Tensor[]",
         f"({_NATIVE_CSG}, Tensor(a!)[] out) -> ()",
+        _GPU,
     ),
     Row(
         "csg_kernels_backward",
         f"(Tensor?[] grads, {_CSG}, bool channels_last=False, bool want_codes=True, bool want_generator=True) "
         "-> (Tensor, Tensor)",
         f"(Tensor?[] grads, {_NATIVE_CSG}, Tensor(a!)? grad_codes, Tensor(b!)? grad_generator) -> ()",
+        _GPU,
     ),
     Row(
         "csg_kernel",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 OLDEST = 80  # sm_80: the first with asynchronous copies, tf32 and bfloat16
-_DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.complex64, torch.int64))
+_DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.complex64, torch.int64, torch.int8))
 
 
 @functools.cache

@@ -87,6 +87,10 @@ ROWS: tuple[Tile, ...] = (
     # branch_ensemble, sums: additions in registers, bound by bytes
     Tile("branch_ensemble", (*_REAL, *_COMPLEX), 32, {"N": 64}, 4, 1, NONE, "a warp reads 16 rows of 32 classes"),
     Tile("branch_ensemble", (*_REAL, *_COMPLEX), 1024, {"N": 4}, 4, 1, NONE, "a warp a row of 1024 classes"),
+    # csg: slices as products of codes and generator; what is not multiplied is spent on addresses in the filters
+    Tile("csg_kernels", _REAL, ANY, {"P": 128, "S": 32, "C": 32}, 4, 2, WGMMA, "128 positions: whole runs of channels"),
+    Tile("csg_codes", _REAL, ANY, {"P": 32, "S": 64, "C": 64}, 8, 1, WGMMA, "with four warps the addresses spill"),
+    Tile("csg_generator", _REAL, ANY, {"P": 64, "S": 32, "C": 64}, 8, 1, WGMMA, "as csg_codes"),
     Tile("sums", ("float32",), 1, {"S": 256}, 4, 1, NONE, "two values a thread; more programs than multiprocessors"),
 )
 
