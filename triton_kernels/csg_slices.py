@@ -46,7 +46,7 @@ def _table(shapes: tuple[int, ...], step: tuple[int, ...], channels_last: bool, 
         rounded = [b * s for b, s in zip(blocks, step, strict=True)]
         strides = (kh * kw * i, 1, kw * i, i) if channels_last else (i * kh * kw, kh * kw, kw, 1)
         for index in range(count):
-            rest, origin = index, []
+            rest, origin = index, list[int]()
             for b, s in zip(blocks[::-1], step[::-1], strict=True):
                 rest, at = divmod(rest, b)
                 origin.insert(0, at * s)
