@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import spectral_ops
+from spectral_ops.ops import activations
 
 from . import cost
 from .gpu import Report
@@ -113,11 +114,11 @@ def _training(
     return torch.autograd.grad(loss, leaves)
 
 
-def _rnn(x: Tensor, wx: Tensor, wh: Tensor, wy: Tensor, bias: Tensor, h: Tensor, *_: Any) -> Any:
+def _rnn(x: Tensor, wx: Tensor, wh: Tensor, wy: Tensor, bias: Tensor, h: Tensor, activation: str, *_: Any) -> Any:
     ys = []
     z = x @ wx.mT + bias[:, None]
     for step in z:
-        h = torch.tanh(torch.baddbmm(step, h, wh.mT))
+        h = activations.apply(activation, torch.baddbmm(step, h, wh.mT))
         ys.append(torch.bmm(h, wy.mT))
     return torch.stack(ys), h
 
@@ -176,6 +177,8 @@ def cases(device: str, dry: bool) -> Iterator[Case]:
         layer = [normal(q, i, i, scale=i**-0.5) for _ in range(3)]
         args = [normal(28, q, n, i), *layer, normal(q, i), normal(q, n, i), "tanh", "none", None]
         yield Case(f"branch_rnn T=28 N={n}", "branch_rnn", args, {"eager": _rnn})
+        pairs = [torch.complex(t, torch.randn_like(t)) for t in args[:6]]
+        yield Case(f"branch_rnn complex T=28 N={n}", "branch_rnn", [*pairs, "crelu", "none", None], {"eager": _rnn})
     for n, rows in (
         ((32, 64), (128, 8))
         if dry

@@ -79,12 +79,13 @@ def _define() -> torch.library.Library:
 def emulated(shared_bytes: int = 99 << 10, multiprocessors: int = 2) -> Iterator[None]:
     """Inside, `rule.cpp` runs the CUDA kernels, on a device with such limits."""
     library().spectral_emulated_limits(shared_bytes, multiprocessors)
-    native = torch.ops.spectral_native
+    entries, ops = native.ENTRIES["cpu"], torch.ops.spectral_native
+    native.ENTRIES["cpu"] = frozenset(native.signatures_of(library()))
     torch.ops.spectral_native = torch.ops.spectral_emulated
     try:
         yield
     finally:
-        torch.ops.spectral_native = native
+        native.ENTRIES["cpu"], torch.ops.spectral_native = entries, ops
 
 
 def refused(op: str, args: list[Any]) -> str | None:

@@ -8,7 +8,7 @@ void branch_rnn(const Tensor& x, const Tensor& weight_x, const Tensor& weight_h,
                 std::optional<Tensor> bias, const Tensor& h0, int64_t activation_h, double offset_h,
                 int64_t activation_y, double offset_y, std::optional<Tensor> lengths, const Tensor& y,
                 const Tensor& h) {
-  visit_real(x.scalar_type(), "branch_rnn", [&](auto zero) {
+  visit_number(x.scalar_type(), "branch_rnn", [&](auto zero) {
     using T = decltype(zero);
     const Call call(x);
     Recurrent<T> layer = recurrent_layer<T>(x, weight_x, weight_h, weight_y, bias, h0, activation_h, offset_h,

@@ -11,7 +11,7 @@ void branch_rnn_backward(std::optional<Tensor> grad_y, std::optional<Tensor> gra
                          double offset_h, int64_t activation_y, double offset_y, std::optional<Tensor> lengths,
                          std::optional<Tensor> grad_x, const Tensor& grad_weight_x, const Tensor& grad_weight_h,
                          const Tensor& grad_weight_y, std::optional<Tensor> grad_bias, const Tensor& grad_h0) {
-  visit_real(x.scalar_type(), "branch_rnn_backward", [&](auto zero) {
+  visit_number(x.scalar_type(), "branch_rnn_backward", [&](auto zero) {
     using T = decltype(zero);
     Call call(x);
     RecurrentGradients<T> g{};
@@ -26,7 +26,8 @@ void branch_rnn_backward(std::optional<Tensor> grad_y, std::optional<Tensor> gra
     g.block = samples_of_a_block(g.layer.samples, g.layer.branches, kGradientTile);
     BlockSums<T> sums{};
     sums.blocks = some((g.layer.samples + g.block - 1) / g.block);  // without samples one empty block writes zeros
-    const auto partial = [&](T* total, int64_t values) {
+    const auto partial = [&](T* total, int64_t numbers) {
+      const int64_t values = numbers * (g.layer.complex ? 2 : 1);
       if (sums.blocks == 1) return total;
       T* memory = call.memory<T>(sums.blocks * values);
       sums.parts[sums.count++] = {memory, total, values};

@@ -7,7 +7,7 @@ void branch_rnn_with_states(const Tensor& x, const Tensor& weight_x, const Tenso
                             std::optional<Tensor> bias, const Tensor& h0, int64_t activation_h, double offset_h,
                             int64_t activation_y, double offset_y, std::optional<Tensor> lengths, const Tensor& y,
                             const Tensor& h, const Tensor& states) {
-  visit_real(x.scalar_type(), "branch_rnn_with_states", [&](auto zero) {
+  visit_number(x.scalar_type(), "branch_rnn_with_states", [&](auto zero) {
     using T = decltype(zero);
     const Call call(x);
     Recurrent<T> layer = recurrent_layer<T>(x, weight_x, weight_h, weight_y, bias, h0, activation_h, offset_h,

@@ -96,8 +96,8 @@ void add_branch_sums(const double* sums, int64_t blocks, int64_t branches, doubl
 template <class T>
 void multiply_by_slope(Activation kind, const T* grad, const T* h, int64_t count, T* y, void* stream);
 
-// Recurrent layers, see csrc/cpu/kernels.h; a layer's `tile` is not used. `blocks`: of the samples, in the backward
-// pass.
+// Recurrent layers, see csrc/cpu/kernels.h; of complex ones, too, in, hidden and out count numbers here, and a layer's
+// `tile` is not used. `blocks`: of the samples, in the backward pass.
 template <class T> void run(const Recurrent<T>&, void* stream);
 template <class T> void run_backward(const RecurrentGradients<T>&, int64_t blocks, void* stream);
 

@@ -4,12 +4,13 @@
 
 namespace spectral::cuda {
 
-// A layer that lacks its results; of real numbers, Python sees to that.
+// A layer that lacks its results; all of its tensors are real, or all are complex, Python sees to that.
 template <class T>
 Recurrent<T> recurrent_layer(const Tensor& x, const Tensor& weight_x, const Tensor& weight_h, const Tensor& weight_y,
                              const std::optional<Tensor>& bias, const Tensor& h0, int64_t activation_h, double offset_h,
                              int64_t activation_y, double offset_y, const std::optional<Tensor>& lengths) {
   Recurrent<T> layer{};
+  layer.complex = is_complex(x);
   layer.steps = x.size(0);
   layer.branches = x.size(1);
   layer.samples = x.size(2);

@@ -151,10 +151,9 @@ def cpp_why_not(x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor,
 
 
 def cuda_why_not(x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor, *rest: Any) -> str | None:
-    if any(isinstance(t, Tensor) and t.is_complex() for t in (x, weight_x, weight_h, weight_y, *rest)):
-        return "the recurrent CUDA kernels are for real numbers"
     widths = (x.shape[3], weight_x.shape[1], weight_y.shape[1])
-    return checks.too_wide_for_gpu(widths, x, most=checks.SHARED_STATE)
+    tensors = [t for t in (x, weight_x, weight_h, weight_y, *rest) if isinstance(t, Tensor) and t.dtype != torch.int64]
+    return checks.too_wide_for_gpu(widths, *tensors, most=checks.SHARED_STATE)
 
 
 def cpp(args: list[Any], out: list[Tensor]) -> None:

@@ -258,7 +258,7 @@ def too_large(values: int) -> str | None:
 
 
 SHARED_ROW = 512  # bytes of a row's features: three tiles of 32 rows then fit the shared memory of every GPU
-SHARED_STATE = 384  # the same of recurrent layers, which keep six tiles
+SHARED_STATE = 448  # the same of recurrent layers, which keep six tiles, beside 12 KB for weights
 SHARED_TUBE = 96 << 10  # bytes of shared memory that every GPU gives a block of threads, some less
 MOST_LAYERS = 32  # csrc/cuda/kernels.h
 
