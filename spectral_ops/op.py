@@ -3,7 +3,7 @@
 An op's rule module (`spectral_ops/ops/<name>.py`) has
     check(*args)         raises ValueError (shapes, names) or TypeError (dtypes, devices)
     empty(*args)         checks, and allocates the results: the fake kernel and the allocator are one
-    reference(*args)     the definition, in differentiable aten ops
+    reference(*args)     the definition, in differentiable aten ops; it has the schema's names, as `check` does
     cpp(args, out)       calls the native entry point on dense arguments
 and, where there is something to say, `backward`, `forward_for_grad`, `cpp_why_not`, `autocast`. Triton's kernels and
 their reasons are in `triton_kernels/<name>.py`.

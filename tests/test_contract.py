@@ -76,9 +76,9 @@ def test_a_row_is_complete(name: str) -> None:
     assert row.composed or row.native is not None
     assert row.autocast in ("lower", "float32", "rule")
     arguments = [a.name for a in getattr(torch.ops.spectral, name).default._schema.arguments]
-    for part in ("empty", "reference"):
-        assert list(inspect.signature(getattr(rule, part)).parameters) == arguments, part
+    assert list(inspect.signature(rule.reference).parameters) == arguments
     assert list(inspect.signature(rule.check).parameters)[: len(arguments)] == arguments
+    assert list(inspect.signature(rule.empty).parameters) in (arguments, ["args"])  # named, or taken apart inside
     if row.native is not None:
         assert list(inspect.signature(rule.cpp).parameters) == ["args", "out"]
     if row.autocast == "rule":

@@ -40,18 +40,11 @@ def check(
     return dtype
 
 
-def empty(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    activation: str = "none",
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-) -> Tensor:
-    dtype = check(x, weight, bias, activation, stride, padding, dilation)
+def empty(*args: Any) -> Tensor:
+    x, weight, _, _, *geometry = args
+    dtype = check(*args)
     image, (q, o) = x.flatten(1, 2), weight.shape[:2]
-    sizes = checks.convolved(image.shape[2:], weight.shape[3:], stride, padding, dilation)
+    sizes = checks.convolved(image.shape[2:], weight.shape[3:], *geometry)
     shape = (x.shape[0], q * o, *sizes)
     return torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout_of(image)).unflatten(1, (q, o))
 

@@ -27,15 +27,9 @@ def check(
         raise checks.wrong_shape(op, "grad_y", grad_y, f"(Q, N, O) with Q = {q}, N = {n} and O = {o}")
 
 
-def empty(
-    grad_y: Tensor,
-    x: Tensor,
-    weights: list[Tensor],
-    biases: list[Tensor | None],
-    activations: list[str],
-    want_grad_x: bool = True,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    check(grad_y, x, weights, biases, activations, want_grad_x)
+def empty(*args: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    _, x, weights, biases, _, want_grad_x = args
+    check(*args)
     grad_x = x.new_empty(x.shape if want_grad_x else (0,))
     return grad_x, [dense_like(w) for w in weights], [dense_like(b) for b in biases if b is not None]
 

@@ -56,19 +56,9 @@ def check(
     return (steps, q, n, p, weight_y.shape[1]), dtype
 
 
-def empty(
-    x: Tensor,
-    weight_x: Tensor,
-    weight_h: Tensor,
-    weight_y: Tensor,
-    bias: Tensor | None,
-    h0: Tensor,
-    activation_h: str = "tanh",
-    activation_y: str = "none",
-    lengths: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    sizes, dtype = check(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
-    steps, q, n, p, o = sizes
+def empty(*args: Any) -> tuple[Tensor, Tensor]:
+    x = args[0]
+    (steps, q, n, p, o), dtype = check(*args)
     return x.new_empty(steps, q, n, o, dtype=dtype), x.new_empty(q, n, p, dtype=dtype)
 
 

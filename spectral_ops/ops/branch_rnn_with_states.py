@@ -19,19 +19,9 @@ OP = "branch_rnn_with_states"
 check = branch_rnn.check  # under the name of the public op, which calls this one
 
 
-def empty(
-    x: Tensor,
-    weight_x: Tensor,
-    weight_h: Tensor,
-    weight_y: Tensor,
-    bias: Tensor | None,
-    h0: Tensor,
-    activation_h: str = "tanh",
-    activation_y: str = "none",
-    lengths: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    y, h = branch_rnn.empty(x, weight_x, weight_h, weight_y, bias, h0, activation_h, activation_y, lengths)
-    return y, h, h.new_empty(x.shape[0], *h.shape)
+def empty(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    y, h = branch_rnn.empty(*args)
+    return y, h, h.new_empty(y.shape[0], *h.shape)
 
 
 def reference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,23 +43,10 @@ def check(
     checks.real(op, x=x, codes=codes, bias=bias)
 
 
-def empty(
-    x: Tensor,
-    codes: Tensor,
-    generator: Tensor,
-    kernel_shape: Sequence[int],
-    slice_shape: Sequence[int],
-    bias: Tensor | None = None,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    layout: str = "block",
-    groups: int = 1,
-) -> Tensor:
-    check(
-        x, codes, generator, kernel_shape, slice_shape, bias, stride, padding, dilation, layout, groups
-    )  # fmt: skip
-    sizes = checks.convolved(x.shape[2:], kernel_shape[2:], stride, padding, dilation)
+def empty(*args: Any) -> Tensor:
+    x, _, _, kernel_shape, _, _, *geometry, _, _ = args
+    check(*args)
+    sizes = checks.convolved(x.shape[2:], kernel_shape[2:], *geometry)
     shape = (x.shape[0], kernel_shape[0], *sizes)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,16 +32,9 @@ def check_filter(
     check_slices(op, codes, generator, kernel_shape, slice_shape, layout)
 
 
-def empty(
-    codes: Tensor,
-    generator: Tensor,
-    kernel_shape: Sequence[int],
-    slice_shape: Sequence[int],
-    layout: str = "block",
-    channels_last: bool = False,
-) -> Tensor:
-    check(codes, generator, kernel_shape, slice_shape, layout, channels_last)
-    return empty_filters(codes, generator, kernel_shape, slice_shape, layout, channels_last)[0]
+def empty(*args: Any) -> Tensor:
+    check(*args)
+    return empty_filters(*args)[0]
 
 
 def reference(

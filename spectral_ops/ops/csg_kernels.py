@@ -71,15 +71,9 @@ def slices_of(kernel_shapes: Sequence[int], slice_shape: Sequence[int]) -> Itera
         yield shape, math.prod(grid(shape, slice_shape))
 
 
-def empty(
-    codes: Tensor,
-    generator: Tensor,
-    kernel_shapes: Sequence[int],
-    slice_shape: Sequence[int],
-    layout: str = "block",
-    channels_last: bool = False,
-) -> list[Tensor]:
-    check(codes, generator, kernel_shapes, slice_shape, layout, channels_last)
+def empty(*args: Any) -> list[Tensor]:
+    codes, _, kernel_shapes, _, _, channels_last = args
+    check(*args)
     shapes = [kernel_shapes[i : i + 4] for i in range(0, len(kernel_shapes), 4)]
     if not channels_last:
         return [codes.new_empty(shape) for shape in shapes]

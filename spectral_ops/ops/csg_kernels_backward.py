@@ -40,20 +40,9 @@ def check(
         raise TypeError(f"{op}: generator must be {codes.dtype} where its gradient is wanted, got {generator.dtype}")
 
 
-def empty(
-    grads: Sequence[Tensor | None],
-    codes: Tensor,
-    generator: Tensor,
-    kernel_shapes: Sequence[int],
-    slice_shape: Sequence[int],
-    layout: str = "block",
-    channels_last: bool = False,
-    want_codes: bool = True,
-    want_generator: bool = True,
-) -> tuple[Tensor, Tensor]:
-    check(
-        grads, codes, generator, kernel_shapes, slice_shape, layout, channels_last, want_codes, want_generator
-    )  # fmt: skip
+def empty(*args: Any) -> tuple[Tensor, Tensor]:
+    _, codes, generator, *_, want_codes, want_generator = args
+    check(*args)
     return codes.new_empty(codes.shape if want_codes else (0,)), codes.new_empty(
         generator.shape if want_generator else (0,)
     )

@@ -31,18 +31,9 @@ def check(
     checks.once("dctn", x, dim)
 
 
-def empty(
-    x: Tensor,
-    dim: Sequence[int],
-    type: int = 2,
-    norm: str = "backward",
-    inverse: bool = False,
-    orthogonalize: bool = False,
-    sine: bool = False,
-    adjoint: bool = False,
-) -> Tensor:
-    check(x, dim, type, norm, inverse, orthogonalize, sine, adjoint)
-    return x.new_empty(x.shape)
+def empty(*args: Any) -> Tensor:
+    check(*args)
+    return args[0].new_empty(args[0].shape)
 
 
 def reference(

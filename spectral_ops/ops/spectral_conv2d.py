@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -51,19 +53,10 @@ def check(
     return dtype.to_real() if checks.half_spectrum(inverse) else dtype
 
 
-def empty(
-    x: Tensor,
-    transform: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    activation: str,
-    inverse: Tensor,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-) -> Tensor:
-    dtype = check(x, transform, weight, bias, activation, inverse, stride, padding, dilation)
-    sizes = checks.convolved(x.shape[2:], weight.shape[3:], stride, padding, dilation)
+def empty(*args: Any) -> Tensor:
+    x, _, weight, _, _, inverse, *geometry = args
+    dtype = check(*args)
+    sizes = checks.convolved(x.shape[2:], weight.shape[3:], *geometry)
     shape = (x.shape[0], inverse.shape[0] * weight.shape[1], *sizes)
     return torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout_of(x))
 
@@ -155,10 +148,10 @@ def folded(transform: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
 
     W[q o, p i] = sum_k inverse[q, k] transform[k, p] weight[k, o, i]: with the DFT W is block circulant (eq. 23).
     """
-    (p, q), (_, o, i, *window) = transform.shape, weight.shape
+    (p, q), (_, o, i, *geometry) = transform.shape, weight.shape
     pairs = inverse.unsqueeze(1) * transform.mT.unsqueeze(0)  # (Q, Q, Q')
-    blocks = (pairs.reshape(q * q, p) @ weight.reshape(p, -1)).view(q, q, o, i, *window)
-    return blocks.transpose(1, 2).reshape(q * o, q * i, *window)
+    blocks = (pairs.reshape(q * q, p) @ weight.reshape(p, -1)).view(q, q, o, i, *geometry)
+    return blocks.transpose(1, 2).reshape(q * o, q * i, *geometry)
 
 
 def _folds(

@@ -32,17 +32,9 @@ def check(
     return (n, o), dtype
 
 
-def empty(
-    x: Tensor,
-    transform: Tensor | None,
-    weights: list[Tensor],
-    biases: list[Tensor | None],
-    activations: list[str],
-    branch_weights: Tensor,
-    space: str = "probabilities",
-) -> Tensor:
-    shape, dtype = check(x, transform, weights, biases, activations, branch_weights, space)
-    return x.new_empty(shape, dtype=dtype)
+def empty(*args: Any) -> Tensor:
+    shape, dtype = check(*args)
+    return args[0].new_empty(shape, dtype=dtype)
 
 
 def reference(

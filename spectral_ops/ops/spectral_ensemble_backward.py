@@ -33,18 +33,9 @@ def check(
     return weights[0].shape[0], n, weights[0].shape[2]
 
 
-def empty(
-    grad_y: Tensor,
-    x: Tensor,
-    transform: Tensor | None,
-    weights: list[Tensor],
-    biases: list[Tensor | None],
-    activations: list[str],
-    branch_weights: Tensor,
-    space: str = "probabilities",
-    want_grad_x: bool = True,
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-    shape = check(grad_y, x, transform, weights, biases, activations, branch_weights, space, want_grad_x)
+def empty(*args: Any) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    _, x, transform, weights, biases, _, branch_weights, _, want_grad_x = args
+    shape = check(*args)
     return (
         x.new_empty(shape if want_grad_x else (0,), dtype=spectral_mlp.input_dtype(x, transform)),
         [dense_like(w) for w in weights],

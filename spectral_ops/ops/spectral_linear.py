@@ -44,16 +44,9 @@ def check(
     return dtype
 
 
-def empty(
-    x: Tensor,
-    transform: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    activation: str,
-    inverse: Tensor,
-    output_activation: str = "none",
-) -> Tensor:
-    dtype = check(x, transform, weight, bias, activation, inverse, output_activation)
+def empty(*args: Any) -> Tensor:
+    x, _, weight, _, _, inverse, _ = args
+    dtype = check(*args)
     return x.new_empty(x.shape[0], weight.shape[1], inverse.shape[0], dtype=dtype)
 
 

@@ -37,19 +37,9 @@ def check(
     checks.exactly(OP, dtype, x, grad_y=grad_y, y=y)
 
 
-def empty(
-    grad_y: Tensor,
-    x: Tensor,
-    y: Tensor,
-    transform: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    activation: str,
-    inverse: Tensor,
-    output_activation: str = "none",
-    want_grad_x: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:
-    check(grad_y, x, y, transform, weight, bias, activation, inverse, output_activation, want_grad_x)
+def empty(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _, x, _, _, weight, bias, *_, want_grad_x = args
+    check(*args)
     grad_x = dense_like(x) if want_grad_x else x.new_empty(0)
     return grad_x, dense_like(weight), x.new_empty(0) if bias is None else dense_like(bias)
 

@@ -35,15 +35,9 @@ def check(
     return (q, n, c), dtype
 
 
-def empty(
-    x: Tensor,
-    transform: Tensor | None,
-    weights: list[Tensor],
-    biases: list[Tensor | None],
-    activations: list[str],
-    target: Tensor,
-) -> tuple[Tensor, Tensor]:
-    shape, dtype = check(x, transform, weights, biases, activations, target)
+def empty(*args: Any) -> tuple[Tensor, Tensor]:
+    x = args[0]
+    shape, dtype = check(*args)
     return x.new_empty(shape[0], dtype=loss_dtype(x)), x.new_empty(shape, dtype=dtype)
 
 

@@ -25,16 +25,9 @@ def check(
     return loss_op.check(x, transform, weights, biases, activations, target)
 
 
-def empty(
-    x: Tensor,
-    transform: Tensor | None,
-    weights: list[Tensor],
-    biases: list[Tensor | None],
-    activations: list[str],
-    target: Tensor,
-    want_grad_x: bool = True,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
-    (q, n, c), dtype = check(x, transform, weights, biases, activations, target)
+def empty(*args: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+    x, transform, weights, biases, *arguments, want_grad_x = args
+    (q, n, c), dtype = check(x, transform, weights, biases, *arguments)
     shape = (q, n, weights[0].shape[2]) if want_grad_x else (0,)
     return (
         x.new_empty(q, dtype=loss_op.loss_dtype(x)),

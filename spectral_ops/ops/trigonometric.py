@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -145,26 +145,12 @@ def check(op: str, x: Tensor, type: int, dim: int, norm: str, sine: bool) -> Non
 def rules(op: str, sine: bool) -> tuple[Callable[..., None], Callable[..., Tensor]]:
     """`check` and `empty` of an op of this family: all take the same arguments, and give a result like x."""
 
-    def check_op(
-        x: Tensor,
-        type: int = 2,
-        dim: int = -1,
-        norm: str = "backward",
-        inverse: bool = False,
-        orthogonalize: bool = False,
-    ) -> None:
+    def check_op(x: Tensor, type: int, dim: int, norm: str, inverse: bool, orthogonalize: bool) -> None:
         check(op, x, type, dim, norm, sine)
 
-    def empty(
-        x: Tensor,
-        type: int = 2,
-        dim: int = -1,
-        norm: str = "backward",
-        inverse: bool = False,
-        orthogonalize: bool = False,
-    ) -> Tensor:
-        check_op(x, type, dim, norm, inverse, orthogonalize)
-        return x.new_empty(x.shape)
+    def empty(*args: Any) -> Tensor:
+        check_op(*args)
+        return args[0].new_empty(args[0].shape)
 
     return check_op, empty
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,22 +59,11 @@ def check(
     checks.real(op, x=x, core=core, u_out=u_out, u_in=u_in, bias=bias, u_h=u_h, u_w=u_w)
 
 
-def empty(
-    x: Tensor,
-    core: Tensor,
-    u_out: Tensor,
-    u_in: Tensor,
-    bias: Tensor | None = None,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    u_h: Tensor | None = None,
-    u_w: Tensor | None = None,
-    groups: int = 1,
-) -> Tensor:
-    check(x, core, u_out, u_in, bias, stride, padding, dilation, u_h, u_w, groups)
+def empty(*args: Any) -> Tensor:
+    x, core, u_out, _, _, *geometry, u_h, u_w, _ = args
+    check(*args)
     window = [core.shape[2] if u_h is None else u_h.shape[0], core.shape[3] if u_w is None else u_w.shape[0]]
-    sizes = checks.convolved(x.shape[2:], window, stride, padding, dilation)
+    sizes = checks.convolved(x.shape[2:], window, *geometry)
     shape = (x.shape[0], u_out.shape[0], *sizes)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
 
