@@ -17,8 +17,10 @@ SIZES = ((23, 509, 29, 31), (1, 1021, 37, 41), (5, 257, 127, 113))
 CLASSES = (11, 101, 1009)
 ACTIVATIONS = (("relu", "none"), ("gelu", "relu"), ("tanh", "sigmoid"))
 STEPS, RECURRENT = (11, 7, 13), (("tanh", "none"), ("relu", "sigmoid"), ("sigmoid", "tanh"))
-DCTS = (((4099, 31), -1, 2), ((3, 61, 1361), 1, 3), ((13, 20011), 0, 2))
-DSTS = (((4099, 31), -1, 1), ((3, 61, 1361), 1, 3), ((13, 20011), 0, 2))
+WAVES = {
+    "dct": (((4099, 31), -1, 2), ((3, 61, 1361), 1, 3), ((13, 20011), 0, 2)),
+    "dst": (((4099, 31), -1, 1), ((3, 61, 1361), 1, 3), ((13, 20011), 0, 2)),
+}
 HADAMARDS = (((4099, 32), -1), ((3, 64, 1361), 1), ((1021, 1024), -1))
 
 
@@ -36,12 +38,11 @@ def cases() -> Iterator[Case]:
         for op, build in _NETWORKS.items():
             yield from _both(op, f"Q={q} N={n} {'-'.join(str(f) for f in _features(i))}", build, i)
         yield from _both("branch_ensemble", f"Q={q} N={n} C={CLASSES[i]}", _branch_ensemble, i)
-        shape, dim, type = DCTS[i]
-        yield from _both("dct", f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}", _dct, i)
-        yield _case("dct_adjoint", f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}", _dct_adjoint, i)
-        shape, dim, type = DSTS[i]
-        yield from _both("dst", f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}", _dst, i)
-        yield _case("dst_adjoint", f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}", _dst_adjoint, i)
+        for op, waves in WAVES.items():
+            shape, dim, type = waves[i]
+            sizes = f"{'x'.join(str(s) for s in shape)} dim={dim} type={type}"
+            yield from _both(op, sizes, partial(_wave, op), i)
+            yield _case(f"{op}_adjoint", sizes, partial(_wave_adjoint, op), i)
         shape, dim = HADAMARDS[i]
         yield from _both("hadamard", f"{'x'.join(str(s) for s in shape)} dim={dim}", _hadamard, i)
         yield _case("branch_ensemble_backward", f"Q={q} N={n} C={CLASSES[i]}", _branch_ensemble_backward, i)
@@ -146,56 +147,36 @@ def _branch_ensemble(i: int, training: bool) -> Built:
     return _compare("branch_ensemble", args, baselines.branch_ensemble, training, args)
 
 
-def _dct(i: int, training: bool) -> Built:
-    shape, dim, type = DCTS[i]
-    x, n = Values("dct").normal(*shape), shape[dim]
+def _wave(op: str, i: int, training: bool) -> Built:
+    shape, dim, type = WAVES[op][i]
+    x, n = Values(op).normal(*shape), shape[dim]
     args = [x, type, dim]
     if training:
         learn(x)
-    spent = (cost.training if training else cost.forward)("dct", args)
-    forms = {
-        "gemm": baselines.along(baselines.dct_matrix(n, type, x.dtype), dim),
-        "fft": baselines.dct_fft(n, type, dim, x.dtype),
-    }
-    exact = baselines.along(baselines.dct_matrix(n, type, torch.float64), dim)
-    extra = [] if training else [scipy_dct(x, type, dim)]
+    spent = (cost.training if training else cost.forward)(op, args)
+    matrix = _matrix(op)
+    forms = {"gemm": baselines.along(matrix(n, type, x.dtype), dim)}
+    if op == "dct":
+        forms["fft"] = baselines.dct_fft(n, type, dim, x.dtype)
+    exact = baselines.along(matrix(n, type, torch.float64), dim)
+    extra = [] if training else [scipy_dct(x, type, dim, op)]
     gradient = Gradient() if training else None
-    return side_by_side("dct", args, forms, spent, gradient, baseline_args=[x], extra=extra, exact=exact)
+    return side_by_side(op, args, forms, spent, gradient, baseline_args=[x], extra=extra, exact=exact)
 
 
-def _dct_adjoint(i: int, training: bool) -> Built:
-    shape, dim, type = DCTS[i]
-    x, n = Values("dct_adjoint").normal(*shape), shape[dim]
+def _wave_adjoint(op: str, i: int, training: bool) -> Built:
+    shape, dim, type = WAVES[op][i]
+    adjoint = f"{op}_adjoint"
+    x, n = Values(adjoint).normal(*shape), shape[dim]
     form, exact = (
-        baselines.along(baselines.dct_matrix(n, type, dtype).mT.contiguous(), dim) for dtype in (x.dtype, torch.float64)
+        baselines.along(_matrix(op)(n, type, dtype).mT.contiguous(), dim) for dtype in (x.dtype, torch.float64)
     )
     args = [x, type, dim]
-    spent = cost.forward("dct_adjoint", args)
-    return side_by_side("dct_adjoint", args, {"gemm": form}, spent, baseline_args=[x], exact=exact)
+    return side_by_side(adjoint, args, {"gemm": form}, cost.forward(adjoint, args), baseline_args=[x], exact=exact)
 
 
-def _dst(i: int, training: bool) -> Built:
-    shape, dim, type = DSTS[i]
-    x, n = Values("dst").normal(*shape), shape[dim]
-    args = [x, type, dim]
-    if training:
-        learn(x)
-    spent = (cost.training if training else cost.forward)("dst", args)
-    form, exact = (baselines.along(baselines.dst_matrix(n, type, dtype), dim) for dtype in (x.dtype, torch.float64))
-    extra = [] if training else [scipy_dct(x, type, dim, "dst")]
-    gradient = Gradient() if training else None
-    return side_by_side("dst", args, {"gemm": form}, spent, gradient, baseline_args=[x], extra=extra, exact=exact)
-
-
-def _dst_adjoint(i: int, training: bool) -> Built:
-    shape, dim, type = DSTS[i]
-    x, n = Values("dst_adjoint").normal(*shape), shape[dim]
-    form, exact = (
-        baselines.along(baselines.dst_matrix(n, type, dtype).mT.contiguous(), dim) for dtype in (x.dtype, torch.float64)
-    )
-    args = [x, type, dim]
-    spent = cost.forward("dst_adjoint", args)
-    return side_by_side("dst_adjoint", args, {"gemm": form}, spent, baseline_args=[x], exact=exact)
+def _matrix(op: str) -> Callable[..., torch.Tensor]:
+    return baselines.dct_matrix if op == "dct" else baselines.dst_matrix
 
 
 def _hadamard(i: int, training: bool) -> Built:

@@ -41,3 +41,10 @@ def function(row: Sample, dtype: torch.dtype = torch.float64) -> tuple[Callable,
         return out[0] if len(out) == 1 else tuple(out)
 
     return f, [t.requires_grad_() for t in tensors]
+
+
+def assert_same_under(transform: Callable, f: Callable, reference: Callable, inputs: list[Tensor]) -> None:
+    """transform(f, inputs), of torch.func, is that of the reference, and not all of it zero."""
+    got, wanted = transform(f, inputs), transform(reference, inputs)
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)
+    assert any(bool(t.abs().sum() > 0) for t in listed(got)), "all zero"

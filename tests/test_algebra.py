@@ -16,6 +16,7 @@ from tubes import (
     complex_matrix,
     dft,
     every_transform,
+    every_transform_and_dtype,
     like,
     random_matrix,
     slices,
@@ -61,12 +62,9 @@ def test_tprod_of_complex_tensors_with_the_dft() -> None:
     close(tprod(A, B, dft()), fold(bcirc(A) @ unfold(B), Q))
 
 
-@every_transform
-@pytest.mark.parametrize("dtype", [torch.float64, C128])
+@every_transform_and_dtype
 def test_tprod_is_its_definition(name: str, dtype: torch.dtype) -> None:
     transform = EVERY[name]()
-    if dtype == C128 and transform.branches < transform.length:
-        pytest.skip("half a spectrum is that of real tensors")
     A, B = tensor(2, 1, 3, 4, transform.length, dtype=dtype), tensor(5, 4, 2, transform.length, dtype=dtype)
     C = tprod(A, B, transform)
     assert C.shape == (2, 5, 3, 2, transform.length)
@@ -132,13 +130,10 @@ def test_a_changed_matrix_is_examined_again() -> None:
 
 
 # ---- transpose, identity, inverse ----------------------------------------------------------------------------------
-@every_transform
-@pytest.mark.parametrize("dtype", [torch.float64, C128])
+@every_transform_and_dtype
 def test_transpose(name: str, dtype: torch.dtype) -> None:
     transform = EVERY[name]()
     q = transform.length
-    if dtype == C128 and transform.branches < q:
-        pytest.skip("half a spectrum is that of real tensors")
     A, B = tensor(2, 3, 4, q, dtype=dtype), tensor(2, 4, 5, q, dtype=dtype)
     T = ttranspose(A, transform)
     close(T, like(back(slices(A, transform).mH, transform), T))
@@ -188,12 +183,9 @@ def test_identity() -> None:
     assert teye(2, DCT(Q), device="meta").device.type == "meta"
 
 
-@every_transform
-@pytest.mark.parametrize("dtype", [torch.float64, C128])
+@every_transform_and_dtype
 def test_inverse(name: str, dtype: torch.dtype) -> None:
     transform = EVERY[name]()
-    if dtype == C128 and transform.branches < transform.length:
-        pytest.skip("half a spectrum is that of real tensors")
     A = tensor(2, 3, 3, transform.length, dtype=dtype)
     inverse = tinv(A, transform)
     A, eye = A.to(inverse.dtype), teye(3, transform, dtype=dtype).expand(2, -1, -1, -1)

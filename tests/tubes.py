@@ -85,6 +85,10 @@ OTHERS = {
 ORTHOGONAL_ROWS = {**UNITARY, "backward": OTHERS["backward"], "pairs": OTHERS["pairs"]}
 EVERY = {**UNITARY, **OTHERS}
 every_transform = pytest.mark.parametrize("name", EVERY)
+HALF = ("dft_half", "dft_half_odd", "rfft")  # half a spectrum is that of real tensors
+every_transform_and_dtype = pytest.mark.parametrize(
+    "name, dtype", [*((name, torch.float64) for name in EVERY), *((name, C128) for name in EVERY if name not in HALF)]
+)
 
 
 def tensor(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
