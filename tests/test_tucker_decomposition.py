@@ -94,6 +94,10 @@ def test_rounding_takes_the_least_ranks() -> None:
     assert tucker_round(x, 0.0, max_rank=2).ranks == (2, 2, 2, 2)
     wide = torch.randn(30, 4, 1, 1, dtype=torch.float64)  # more rows than the other modes allow
     assert tucker_round(wide, 0.0).ranks == (4, 4, 1, 1)
+    x = torch.zeros(9, 8, 3, dtype=torch.float64)  # a rank that the modes rounded after it leave without use
+    x[0, 0, 0], x[1, 1, 0], x[1, 0, 1] = 1.0, 0.25, 0.25
+    found = tucker_round(x, 0.49)
+    assert found.ranks == (1, 1, 1) and found.error <= 0.49
 
 
 def test_rules() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..nn.tucker import Ranked, TuckerConv2d, TuckerLinear
 from .k_step import KPass, batched
-from .tucker import kept, mode_multiply, multiply, unfold_mode
+from .tucker import attainable, kept, mode_multiply, multiply, unfold_mode
 
 _NORMS = (nn.modules.batchnorm._NormBase,)
 
@@ -228,6 +228,10 @@ class TDLRT(torch.optim.Optimizer):
                 if layers[n].core is not None:
                     layers[n].core = mode_multiply(layers[n].core, p.mT, i)  # type: ignore[arg-type]
         for layer, core, own in zip(layers, cores, bases, strict=True):
+            core, turns = attainable(core, own)
+            for i, turn in turns.items():
+                own[i] = own[i] @ turn
+                layer.core = None if layer.core is None else mode_multiply(layer.core, turn.mT, i)
             layer.put(core.contiguous(), own)
 
     def _split(self, old: list[dict[int, Tensor]] | None = None) -> None:
@@ -303,12 +307,9 @@ def _orthonormalise(layers: list[_Layer]) -> None:
                 if (u.mT @ u - torch.eye(u.shape[1]).to(u)).abs().max() > 100 * torch.finfo(u.dtype).eps:
                     found[i], r = torch.linalg.qr(u)
                     core = mode_multiply(core, r, i)
-            for i in found:
-                others = core.numel() // core.shape[i]
-                if core.shape[i] > others:
-                    p, r = torch.linalg.qr(unfold_mode(core, i))
-                    found[i] = found[i] @ p
-                    core = r.view(others, *(n for j, n in enumerate(core.shape) if j != i)).movedim(0, i)
+            core, turns = attainable(core, found)
+            for i, turn in turns.items():
+                found[i] = found[i] @ turn
             layer.put(core.contiguous(), found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -139,7 +139,19 @@ def tucker_round(
         rank = min(max(kept(s, allowed), min_rank), s.numel() if max_rank is None else max_rank, s.numel())
         found[mode] = u[:, :rank]
         core = mode_multiply(core, found[mode].mT, mode)
-    return _made(x, exact, found, core)
+    core, turns = attainable(core, modes)
+    return _made(x, exact, {m: u @ turns[m] if m in turns else u for m, u in found.items()}, core)
+
+
+def attainable(core: Tensor, modes: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
+    """The same tensor as core x_m turns[m], with no rank beyond the product of the others: one mode's at most is."""
+    for mode in modes:
+        others = core.numel() // core.shape[mode]
+        if core.shape[mode] > others:
+            turn, rest = torch.linalg.qr(unfold_mode(core, mode))
+            shape = [others, *(n for m, n in enumerate(core.shape) if m != mode)]
+            return rest.view(shape).movedim(0, mode), {mode: turn}
+    return core, {}
 
 
 def kept(values: Tensor, allowed: float) -> int:
