@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = ("rnn-mnist", "conv-mnist", "mlp-mnist")
 GENERATED = ("csg-mnist", "csg-cifar10")
-LOW_RANK = ("tucker-mnist", "tucker-cifar10", "tdlrt-lenet5", "tdlrt-cifar10", "tucker-footprint")
+LOW_RANK = ("tucker-mnist", "tucker-cifar10", "tdlrt-lenet5", "tdlrt-mnist", "tdlrt-cifar10", "tucker-footprint")
+# options of some of these recipes only: the name of run()'s argument, and which
+_SWEEPS = ("tdlrt-mnist", "tdlrt-cifar10")
+_OWN = {
+    "tau": ("taus", ("tdlrt-lenet5", *_SWEEPS)), "rates": ("rates", ("tdlrt-lenet5",)),
+    "kappa": ("kappas", _SWEEPS), "share": ("shares", _SWEEPS), "methods": ("methods", _SWEEPS),
+    "rounds": ("rounds", _SWEEPS), "network": ("network", ("tucker-cifar10", "tdlrt-cifar10")),
+    "images": ("images", ("tucker-footprint",)),
+}  # fmt: skip
 _TRANSFORMS = ("dct", "dst", "dft", "dft-whole", "hadamard", "haar", "identity")  # recipes/spectra.py has them
 
 
@@ -60,7 +68,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, help="the others: the report's folder (default runs/RECIPE)")
     command.add_argument("--save", type=Path, help="write the (spectral) network's state_dict here, as safetensors")
     command.add_argument("--seeds", type=int, default=1, help="tucker-*, tdlrt-*: how many, for mean and std")
-    command.add_argument("--tau", type=float, help="tdlrt-lenet5: relative tolerance of the rounding")
+    numbers: dict[str, Any] = {"type": _numbers, "metavar": "X[,X...]"}
+    command.add_argument("--tau", **numbers, help="tdlrt-*: relative tolerances of the rounding")
+    command.add_argument("--kappa", **numbers, help="tdlrt-mnist, -cifar10: fixed ranks, as shares of the largest")
+    command.add_argument("--share", **numbers, help="tdlrt-mnist, -cifar10: of the weights that pruning keeps")
+    command.add_argument("--rates", **numbers, help="tdlrt-lenet5: learning rates, each for all arms")
+    command.add_argument("--rounds", type=int, help="tdlrt-mnist, -cifar10: of iterative magnitude pruning (default 5)")
+    command.add_argument(
+        "--methods", type=lambda text: text.split(";"), metavar="NAME[;NAME...]",
+        help="tdlrt-mnist, -cifar10: which to train (default all): TDLRT; matrix DLRT; Tucker; matrix; matrix, random "
+        "start; CP; SNIP; magnitude; GraSP",
+    )  # fmt: skip
+    command.add_argument(
+        "--network", help="tdlrt-cifar10: vgg16, alexnet, resnet18; tucker-cifar10: vgg19, densenet40, resnet56"
+    )
     command.add_argument("--images", type=int, help="tucker-footprint: how many are classified (default 120,000)")
     _training_arguments(command)
     command.set_defaults(run=_train)
@@ -192,13 +213,16 @@ def _low_rank(args: argparse.Namespace) -> int:
     _settings(args, args.quick)  # which checks the numbers, and sets the threads
     module = importlib.import_module(f"spectral_ops.recipes.{args.recipe.replace('-', '_')}")
     out = args.out or Path("runs") / args.recipe
+    options = {name: getattr(args, name) for name in ("lr", "epochs", "batch_size")}
+    for option, (name, recipes) in _OWN.items():
+        value = getattr(args, option)
+        if value is not None and args.recipe not in recipes:
+            raise SystemExit(f"spectral: --{option} is not an option of {args.recipe}")
+        options[name] = value
+    given = {name: value for name, value in options.items() if value is not None}
     if args.recipe == "tucker-footprint":
         module.run(out, args.images, args.quick)
         return 0
-    options = {"lr": args.lr, "epochs": args.epochs, "batch_size": args.batch_size, "tau": args.tau}
-    if args.recipe != "tdlrt-lenet5":
-        del options["tau"]
-    given = {name: value for name, value in options.items() if value is not None}
     data: Any = args.data_dir
     if args.recipe.endswith("cifar10"):
         from .recipes import csg_cifar10
@@ -206,6 +230,11 @@ def _low_rank(args: argparse.Namespace) -> int:
         data = csg_cifar10.images(args.data_dir, args.seed)
     module.run(data, out, args.seeds, quick=args.quick, **given)
     return 0
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers separated by commas."""
+    return [float(part) for part in text.split(",")]
 
 
 def _save(net: torch.nn.Module, path: Path) -> None:

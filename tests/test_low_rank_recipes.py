@@ -10,6 +10,7 @@ import torch
 from test_demo import digits, write
 
 from spectral_ops import cli
+from spectral_ops.compress import prune_snip
 from spectral_ops.models import LeNet5
 from spectral_ops.nn import TuckerConv2d
 from spectral_ops.recipes import (
@@ -17,6 +18,8 @@ from spectral_ops.recipes import (
     low_rank,
     tdlrt_cifar10,
     tdlrt_lenet5,
+    tdlrt_methods,
+    tdlrt_mnist,
     tucker_cifar10,
     tucker_footprint,
     tucker_mnist,
@@ -82,30 +85,79 @@ def test_footprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "figure2.png").exists()
 
 
-def test_tdlrt_cifar10(tmp_path: Path) -> None:
-    """All methods for one epoch on noise: what is trained, counted and drawn."""
+def noise(train: int = 16, test: int = 8) -> Images:
     generator = torch.Generator().manual_seed(0)
-    parts = [(torch.randn(n, 3, 32, 32, generator=generator), torch.arange(n) % 10) for n in (16, 8)]
-    images = Images(*parts, source="noise", crop=4, flip=True)
-    options = {"epochs": 1, "batch_size": 8, "network": "alexnet", "taus": [0.1], "kappas": [0.2]}
-    rows = tdlrt_cifar10.run(images, tmp_path, **options)
-    names = ["full", "TDLRT tau 0.1", "matrix DLRT tau 0.1", "Tucker kappa 0.2", "matrix kappa 0.2", "CP kappa 0.2"]
-    assert [row["name"] for row in rows] == names and rows[0]["compression"] == (0.0, 0.0)
+    parts = [(torch.randn(n, 3, 32, 32, generator=generator), torch.arange(n) % 10) for n in (train, test)]
+    return Images(*parts, source="noise", crop=4, flip=True)
+
+
+def test_tdlrt_cifar10(tmp_path: Path) -> None:
+    """All methods for one epoch on noise: what is trained, counted, compared with the paper and drawn."""
+    options = {"taus": [0.1], "kappas": [0.2], "shares": [0.3], "rounds": 2}
+    rows = tdlrt_cifar10.run(noise(), tmp_path, epochs=1, batch_size=8, network="alexnet", **options)
+    names = ["full", "TDLRT tau 0.1", "matrix DLRT tau 0.1", "Tucker kappa 0.2", "matrix kappa 0.2"]
+    names += ["matrix, random start kappa 0.2", "CP kappa 0.2", "SNIP share 0.3", "magnitude share 0.3"]
+    assert [row["name"] for row in rows] == [*names, "GraSP share 0.3"] and rows[0]["compression"] == (0.0, 0.0)
     assert all(0.3 < row["compression"][0] < 1 for row in rows[1:])
+    assert len({row["parameters"] for row in rows[7:]}) == 1  # the pruned ones keep equally many
+    assert rows[7]["compression"][0] == pytest.approx(0.7, abs=1e-3)
     arms = json.loads((tmp_path / "results.json").read_text())["arms"]
-    assert [bool(arm["ranks"][0]) for arm in arms] == [False, True, True, False, False, False]
+    assert [bool(arm["ranks"][0]) for arm in arms] == [False, True, True, *[False] * 7]
     assert (tmp_path / "figure1.png").stat().st_size > 10_000
+    text = (tmp_path / "results.md").read_text()
+    assert "82.39 / 83.12" in next(line for line in text.splitlines() if line.startswith("TDLRT tau"))
+
+
+def test_methods_on_digits_with_several_seeds(folder: Path, tmp_path: Path) -> None:
+    """Few methods over several values; the same seed gives the same numbers."""
+    options = {"methods": ["TDLRT", "SNIP"], "taus": [0.3, 0.01], "shares": [0.1]}
+    rows = tdlrt_mnist.run(folder, tmp_path, seeds=2, epochs=2, batch_size=32, **options)
+    assert [row["name"] for row in rows] == ["full", "TDLRT tau 0.3", "TDLRT tau 0.01", "SNIP share 0.1"]
+    assert rows[1]["compression"][0] > rows[2]["compression"][0] > 0.5 and all(row["seeds"] == 2 for row in rows)
+    arms = json.loads((tmp_path / "results.json").read_text())["arms"]
+    assert [arm["seed"] for arm in arms] == [0] * 4 + [1] * 4 and arms[1]["losses"] != arms[5]["losses"]
+    again = tdlrt_mnist.run(folder, tmp_path, epochs=2, batch_size=32, **options)
+    assert [row["best"][0] for row in again] == [max(arm["accuracy"]) for arm in arms[:4]]
+    with pytest.raises(ValueError, match=r"^methods must be of full, TDLRT, .*, got 'SVD'$"):
+        tdlrt_mnist.run(folder, tmp_path, methods=["SVD"])
+
+
+def test_pruned_networks_are_counted_without_their_zeros() -> None:
+    model = LeNet5()
+    plan = tdlrt_methods.Plan(LeNet5, noise(), "", 1, 0.1, 8)
+    assert [m for m, _ in plan.arms()][:1] == ["full"] and len(list(plan.arms())) == 1 + 2 * 4 + 4 * 4 + 3 * 2
+    images = torch.randn(8, 1, 28, 28)
+    prune_snip(model, 0.1, lambda: torch.nn.functional.cross_entropy(model(images), torch.arange(8)))
+    assert low_rank.count(model) == round(0.1 * 430_500) + 580
 
 
 def test_tucker_cifar10(tmp_path: Path) -> None:
-    parts = [(torch.randn(n, 3, 32, 32), torch.arange(n) % 10) for n in (16, 8)]
-    images = Images(*parts, source="noise", crop=4, flip=True)
     rows = tucker_cifar10.run(
-        images, tmp_path, epochs=3, rank=(4, 4), batch_size=8, build=tucker_footprint.CifarAlexNet
+        noise(), tmp_path, epochs=3, rank=(4, 4), batch_size=8, build=tucker_footprint.CifarAlexNet
     )
     sizes = [row["parameters"][0] for row in rows]
     assert sizes[0] == sizes[2] == 2_472_266 and sizes[1] == sizes[3] < 50_000
     assert (tmp_path / "figure3.png").exists()
+
+
+@pytest.mark.parametrize("network", tucker_cifar10.NETWORKS)
+def test_the_plans_of_paper_4(network: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Epochs and arms of Tables 1 to 3 beside the printed numbers, without training."""
+
+    def train(name, plan, data, seed, schedule=None, tune=0):
+        return low_rank.Arm(name, seed, 1, 1.0, [0.5], [1.0], [{}], [(0, str(tune))])
+
+    monkeypatch.setattr(tucker_mnist, "train", train)
+    tucker_cifar10.run(noise(2, 2), tmp_path, network=network)
+    rows = [line.split(" | ") for line in (tmp_path / "results.md").read_text().splitlines() if "50.00" in line]
+    early, back = ("20", "150") if network == "densenet40" else ("10", "190")
+    names = [f"decomposed after {n}" for n in ("20",) if network == "densenet40"] or [
+        f"decomposed after {n}" for n in (10, 20, 30, 40, 50)
+    ]
+    names = ["original", *names, f"decomposed after {early}, reconstructed after {back}", "original, then decomposed"]
+    assert [row[0] for row in rows] == names
+    assert [row[-1] for row in rows] == list(tucker_cifar10.PRINTED[network])
+    assert json.loads((tmp_path / "results.json").read_text())["arms"][-1]["events"] == [[0, "40"]]
 
 
 def test_batches_and_statistics(folder: Path) -> None:
@@ -125,6 +177,8 @@ def test_batches_and_statistics(folder: Path) -> None:
     (["tucker-mnist", "--transform", "dct"], "--transform is not an option of tucker-mnist"),
     (["tdlrt-lenet5", "--seeds", "0"], "--seeds must be at least 1, got 0"),
     (["tdlrt-lenet5", "--epochs", "0"], "--epochs must be at least 1, got 0"),
+    (["tucker-mnist", "--kappa", "0.1"], "--kappa is not an option of tucker-mnist"),
+    (["tdlrt-mnist", "--methods", "SVD"], "methods must be of full, TDLRT"),
 ])  # fmt: skip
 def test_command_line_errors(arguments: list[str], text: str) -> None:
     with pytest.raises(SystemExit, match=text):
@@ -136,4 +190,4 @@ def test_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tdlrt_lenet5, "run", lambda *args, **more: seen.update(args=args, **more))
     options = ["--data-dir", str(folder), "--out", str(tmp_path), "--seeds", "3", "--tau", "0.2", "--quick"]
     assert cli.main(["train", "tdlrt-lenet5", *options]) == 0
-    assert seen == {"args": (folder, tmp_path, 3), "quick": True, "tau": 0.2}
+    assert seen == {"args": (folder, tmp_path, 3), "quick": True, "taus": [0.2]}

@@ -101,7 +101,9 @@ class Clock:
 
 
 def count(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+    """Trained numbers; of pruned weights those that are left."""
+    masked = sum(int((mask == 0).sum()) for name, mask in model.named_buffers() if name.endswith("_mask"))
+    return sum(p.numel() for p in model.parameters()) - masked
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
@@ -124,21 +126,26 @@ def summaries(arms: Sequence[Arm], dense: int) -> list[dict[str, Any]]:
 
 
 def save(
-    title: str, arms: Sequence[Arm], dense: int, settings: dict[str, Any], out: Path, console: Console
-) -> list[dict[str, Any]]:
-    """results.json with everything, results.md with the table, and the table on the console."""
+    title: str, arms: Sequence[Arm], dense: int, settings: dict[str, Any], out: Path, console: Console,
+    printed: dict[str, str] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """results.json with everything, results.md with the table, and the table on the console.
+
+    printed: by name, the numbers of a paper, for a column of their own.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rows = summaries(arms, dense)
     results = {"title": title, "settings": settings, "machine": machine(), "summary": rows}
     (out / "results.json").write_text(json.dumps(results | {"arms": [asdict(a) for a in arms]}))
     table = Table(title=title)
-    heads = ("", "best %", "final %", "parameters", "compression %", "seconds")
-    lines = [f"# {title}", "", " | ".join(heads), " | ".join(["---"] + ["---:"] * 5)]
+    heads = ["", "best %", "final %", "parameters", "compression %", "seconds", *(["paper"] if printed else [])]
+    lines = [f"# {title}", "", " | ".join(heads), " | ".join(["---"] + ["---:"] * (len(heads) - 1))]
     for head in heads:
         table.add_column(head, justify="left" if not head else "right")
     for row in rows:
         cells = [row["name"], *(_cell(row[k], 100) for k in ("best", "final")), _cell(row["parameters"], 1, 0)]
         cells += [_cell(row["compression"], 100), _cell(row["seconds"], 1, 1)]
+        cells += [printed.get(row["name"], "")] if printed else []
         table.add_row(*cells)
         lines.append(" | ".join(cells))
     (out / "results.md").write_text("\n".join([*lines, "", json.dumps(settings)]) + "\n")
@@ -151,14 +158,14 @@ def _cell(value: tuple[float, float], scale: float, digits: int = 2) -> str:
     return f"{mean:,.{digits}f}" + (f" +- {deviation:,.{digits}f}" if deviation else "")
 
 
-def figure(columns: int = 1, height: float = 4.0) -> tuple[Any, Any]:
-    """A matplotlib figure with axes side by side, without a display."""
+def figure(columns: int = 1, height: float = 4.0, width: float = 5.6) -> tuple[Any, Any]:
+    """A matplotlib figure with axes side by side, each so large in inches, without a display."""
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot
 
-    made, axes = pyplot.subplots(1, columns, figsize=(5.6 * columns, height), layout="constrained", squeeze=False)
+    made, axes = pyplot.subplots(1, columns, figsize=(width * columns, height), layout="constrained", squeeze=False)
     for axis in axes[0]:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

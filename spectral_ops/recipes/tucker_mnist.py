@@ -49,7 +49,12 @@ def run(
 
 @dataclass(frozen=True)
 class Plan:
-    """What all arms share. load: of a seed, the data to train and to test. change: of the images of each batch."""
+    """What all arms share.
+
+    load: of a seed, the data to train and to test. fractions, back, drops: the epochs after which networks are
+    decomposed, the early one is reconstructed, and the rate is divided by ten; tune: the epochs of fine-tuning; all as
+    shares of `epochs`. change: of the images of each batch. printed: what the paper has of each arm, in their order.
+    """
 
     build: Callable[[], nn.Module]
     load: Callable[[int], tuple[Split, Split]]
@@ -58,7 +63,11 @@ class Plan:
     size: int
     rank: Rule
     fractions: tuple[float, ...] = FRACTIONS
+    back: float = 0.95
+    drops: tuple[float, float] = (0.5, 0.75)
+    tune: float = 0.2
     change: Change | None = None
+    printed: tuple[str, ...] = ()
 
 
 def compare(plan: Plan, title: str, seeds: int, out: Path) -> list[dict[str, Any]]:
@@ -72,15 +81,16 @@ def compare(plan: Plan, title: str, seeds: int, out: Path) -> list[dict[str, Any
         for at in points:
             arms.append(train(f"decomposed after {at}", plan, data, seed, DecomposeAt(at, rank=plan.rank)))
         if points[0] < epochs - 1:
-            back = max(points[0] + 1, epochs - max(1, epochs // 20))
+            back = min(max(points[0] + 1, round(plan.back * epochs)), epochs - 1)
             name = f"decomposed after {points[0]}, reconstructed after {back}"
             arms.append(train(name, plan, data, seed, DecomposeAt(points[0], back, rank=plan.rank)))
-        arms.append(train("original, then decomposed", plan, data, seed, tune=max(1, epochs // 5)))
+        arms.append(train("original, then decomposed", plan, data, seed, tune=max(1, round(plan.tune * epochs))))
         console.print(
             f"seed {seed}: {len(arms) // (seed + 1)} arms, {len(data[0])} images to train, {len(data[1])} to test"
         )
     settings = {"epochs": epochs, "batch": plan.size, "lr": plan.lr, "momentum": MOMENTUM, "rank": str(plan.rank)}
-    rows = save(title, arms, count(plan.build()), settings, out, console)
+    printed = dict(zip(dict.fromkeys(arm.name for arm in arms), plan.printed, strict=False))
+    rows = save(title, arms, count(plan.build()), settings, out, console, printed)
     _draw(arms, out / "figure3.png", console)
     return rows
 
@@ -92,7 +102,7 @@ def train(
     torch.manual_seed(seed)
     arm, clock, model, epochs = Arm(name, seed), Clock(), plan.build(), plan.epochs
     optimizer = torch.optim.SGD(model.parameters(), lr=plan.lr, momentum=MOMENTUM)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs // 2, 3 * epochs // 4])
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [int(share * epochs) for share in plan.drops])
     for i in range(epochs + tune):
         summary = None
         if schedule is not None:
