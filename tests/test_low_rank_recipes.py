@@ -10,7 +10,7 @@ import torch
 from test_demo import digits, write
 
 from spectral_ops import cli
-from spectral_ops.compress import prune_snip
+from spectral_ops.compress import TDLRT, prune_snip
 from spectral_ops.models import LeNet5
 from spectral_ops.nn import TuckerConv2d
 from spectral_ops.recipes import (
@@ -60,20 +60,40 @@ def test_tucker_mnist(folder: Path, tmp_path: Path) -> None:
 
 def test_tdlrt_lenet5(folder: Path, tmp_path: Path) -> None:
     rows = tdlrt_lenet5.run(folder, tmp_path, epochs=3, batch_size=32)
-    assert [row["name"] for row in rows] == ["TDLRT", "Tucker", "CP"]
+    assert [row["name"] for row in rows] == list(tdlrt_lenet5.METHODS)
     results = json.loads((tmp_path / "results.json").read_text())
     ours = results["arms"][0]
     assert len(ours["losses"]) == 3 * (135 // 32) and set(ours["ranks"][0]) == {"conv1", "conv2"}
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("figure2.png", "ranks.png"))
+    rows = tdlrt_lenet5.run(folder, tmp_path, epochs=1, batch_size=64, rates=(0.01, 0.1), taus=(0.1, 0.01))
+    names = [row["name"] for row in rows]
+    assert len(names) == 10 and names[:2] == ["TDLRT tau 0.1 lr 0.01", "TDLRT tau 0.01 lr 0.01"]
+    assert (tmp_path / "rates.png").stat().st_size > 8_000
 
 
-def test_the_start_is_ill_conditioned_and_of_the_usual_size() -> None:
-    model = tdlrt_lenet5.ill_conditioned("Tucker")
-    assert isinstance(model.conv2, TuckerConv2d) and model.conv2.ranks == (40, 16, 5, 5)
-    weight = model.conv2.to_dense().weight.detach().double()
-    s = torch.linalg.svdvals(weight.transpose(0, 1).flatten(1))
-    assert s[3] < 1e-2 * s[0] and s[8] < 1e-6 * s[0]
-    assert weight.norm() == pytest.approx(float(LeNet5().conv2.weight.detach().norm()), rel=0.15)
+def test_the_start_is_ill_conditioned_and_the_same_for_all() -> None:
+    """Singular values near powers of ten, the first 1; of one W, whose factors share them or are orthonormal."""
+    weights = []
+    for method in ("TDLRT", "Tucker", "Tucker, orthonormal"):
+        torch.manual_seed(3)
+        model = tdlrt_lenet5.ill_conditioned(method)
+        assert isinstance(model.conv2, TuckerConv2d) and model.conv2.ranks == (40, 16, 5, 5)
+        weight = model.conv2.to_dense().weight.detach().double()
+        for mode in (0, 1):
+            s = torch.linalg.svdvals(weight.movedim(mode, 0).flatten(1))
+            assert s[3] < 1e-2 * s[0] and s[8] < 1e-6 * s[0] and 0.9 < s[0] < 2
+        weights.append(weight)
+        lengths = model.conv2.u_out.detach().norm(dim=0)
+        wanted = 10 ** (-torch.arange(40) / 2) if method == "Tucker" else torch.ones(40)
+        torch.testing.assert_close(lengths, wanted.clamp(min=10**-7.5), rtol=1e-3, atol=0)
+        TDLRT(model)
+        torch.testing.assert_close(model.conv2.weight().detach().double(), weight, rtol=0, atol=1e-5)
+    assert torch.equal(weights[0], weights[2])
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)
+    product = tdlrt_lenet5.ill_conditioned("CP").conv2
+    lengths = [p.weight.detach().movedim(1 if i == 3 else 0, 0).flatten(1).norm(dim=1) for i, p in enumerate(product)]
+    sizes = lengths[0] * lengths[1] * lengths[2] * lengths[3]
+    torch.testing.assert_close(sizes[:9], 10.0 ** -torch.arange(9), rtol=1e-3, atol=0)
 
 
 def test_footprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

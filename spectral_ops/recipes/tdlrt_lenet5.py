@@ -1,11 +1,20 @@
 """`spectral train tdlrt-lenet5`: the right of Figure 2 of the TDLRT paper on digits: an ill-conditioned start.
 
-LeNet5, whose convolutions start at overestimated ranks with singular values that fall by powers of ten; linear layers
-stay dense. TDLRT, plain descent on the factors of the same Tucker form, and a CP form, with the same SGD.
+LeNet5, whose convolutions start at overestimated ranks with singular values 1, 0.1, 0.01, ...; linear layers stay
+dense. TDLRT, and plain descent with the same SGD: on the factors of the same Tucker form with the same W ("Tucker": a
+spectral start, where every factor has its share of each singular value; "Tucker, orthonormal": all of it in the core),
+and on a CP form.
+
+The start decides who wins. Plain descent moves a core in fixed orthonormal bases at the full rate, whatever its
+singular values, and it moves the bases at the rate times ||C||^2: with cores as large as the dense layers' it is
+faster than any method that descends in W, until it diverges. From a spectral start the same descent stalls, since the
+gradient of each factor has the small singular values of the others. TDLRT sees W alone.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,39 +30,45 @@ from ..nn.tucker import TuckerConv2d
 from . import data as mnist
 from .low_rank import Arm, Clock, accuracy, batches, close, count, curves, figure, save
 
-EPOCHS, QUICK_EPOCHS, EVERY = 15, 3, 10  # the last: steps between two measurements
+EPOCHS, QUICK_EPOCHS, EVERY, POINTS = 15, 3, 10, 80  # steps between two measurements, of which there are POINTS at most
 BATCH, LR, MOMENTUM, TAU, KAPPA = 128, 0.05, 0.1, 0.01, 0.8
 LINEAR = ("fc1", "fc2")
-METHODS = ("TDLRT", "Tucker", "CP")
+METHODS = ("TDLRT", "Tucker", "Tucker, orthonormal", "CP")
 LEAST = 1e-15  # of the singular values
 
 
 def run(
     data_dir: Path | None, out: Path, seeds: int = 1, epochs: int | None = None, quick: bool = False,
-    tau: float = TAU, lr: float = LR, batch_size: int = BATCH,
+    taus: Sequence[float] = (TAU,), lr: float = LR, batch_size: int = BATCH, rates: Sequence[float] = (),
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Train by all methods; writes results.json, results.md, figure2.png and ranks.png; returns the table's rows."""
-    console = Console()
+    """Train by all methods; writes results.json, results.md, figure2.png and ranks.png; returns the table's rows.
+
+    rates: several learning rates, each for all methods, in the place of `lr`: rates.png shows them.
+    """
+    console, rates = Console(), tuple(rates) or (lr,)
     epochs = epochs or (QUICK_EPOCHS if quick else EPOCHS)
     arms = []
     for seed in range(seeds):
         data = mnist.load(data_dir, seed)
         steps = epochs * (len(data.train) // batch_size)
-        for method in METHODS:
-            arms.append(train(method, data, seed, steps, tau, lr, batch_size))
-        console.print(f"seed {seed}: {', '.join(METHODS)} trained, {steps} steps")
-    settings = {"epochs": epochs, "batch": batch_size, "lr": lr, "momentum": MOMENTUM, "tau": tau, "kappa": KAPPA}
+        for rate, method in itertools.product(rates, METHODS):
+            for tau in taus if method == "TDLRT" else (None,):
+                name = method + (f" tau {tau:g}" if tau is not None and len(taus) > 1 else "")
+                name += f" lr {rate:g}" if len(rates) > 1 else ""
+                arms.append(train(name, method, data, seed, steps, tau or 0.0, rate, batch_size))
+                console.print(f"seed {seed}: {name}, {100 * arms[-1].final:.2f} % after {len(arms[-1].losses)} steps")
+    settings = {"epochs": epochs, "batch": batch_size, "lr": rates, "momentum": MOMENTUM, "tau": taus, "kappa": KAPPA}
     rows = save("An ill-conditioned start, LeNet5", arms, count(LeNet5()), settings, out, console)
-    _draw(arms, out, console)
+    _draw(arms, _every(steps), out, console)
+    if len(rates) > 1:
+        _draw_rates(rows, rates, out, console)
     return rows
 
 
-def train(
-    method: str, data: mnist.Mnist, seed: int, steps: int, tau: float, lr: float, size: int
-) -> Arm:  # fmt: skip
-    """One method; accuracy each `EVERY` steps."""
+def train(name: str, method: str, data: mnist.Mnist, seed: int, steps: int, tau: float, lr: float, size: int) -> Arm:
+    """One method, its accuracy measured now and then; accuracy of a diverged one goes on at chance."""
     torch.manual_seed(seed)
-    arm, clock, model = Arm(method, seed), Clock(), ill_conditioned(method)
+    arm, clock, model = Arm(name, seed), Clock(), ill_conditioned(method)
     trainer = TDLRT(model, tau=tau, lr=lr, momentum=MOMENTUM) if method == "TDLRT" else None
     rest = torch.optim.SGD(model.parameters() if trainer is None else trainer.rest, lr=lr, momentum=MOMENTUM)
     generator = torch.Generator().manual_seed(seed)
@@ -74,52 +89,81 @@ def train(
 
     for step, (x, y) in zip(range(1, steps + 1), stream, strict=False):
         arm.losses.append(clock(partial(descend, x, y)))
-        if step % EVERY == 0 or step == steps:
+        if step % _every(steps) == 0 or step == steps:
             arm.accuracy.append(accuracy(model, data.test))
             arm.ranks.append({} if trainer is None else dict(trainer.ranks))
     arm.parameters, arm.seconds = count(model), clock.seconds
     return arm
 
 
+def _every(steps: int) -> int:
+    return max(EVERY, -(-steps // POINTS))
+
+
 def ill_conditioned(method: str) -> nn.Module:
-    """LeNet5 with convolutions of ranks kappa r_max, singular values 1, 0.1, 0.01, ... of the first; norms as usual."""
+    """LeNet5 with convolutions of ranks kappa r_max and channel modes' singular values about 1, 0.1, 0.01, ..."""
     if method == "CP":
         model = to_cp(LeNet5(), KAPPA, skip=LINEAR)
         for m in model.modules():
             if isinstance(m, nn.Sequential):
-                _decay(m[-1].weight.data, [1])
+                # each of the four vectors of a product of unit norm, times the fourth root of 10^-i
+                powers = _powers(m[0].weight.shape[0]) ** 0.25
+                for position, layer in enumerate(m):
+                    dim = 1 if position == 3 else 0
+                    flat = layer.weight.data.movedim(dim, 0).flatten(1)
+                    scale = powers.to(flat) / flat.norm(dim=1)
+                    layer.weight.data.mul_(scale.view([-1 if i == dim else 1 for i in range(4)]))
         return model
     model, _ = to_tucker(LeNet5(), Fraction(KAPPA), skip=LINEAR, spatial=True, always=True)
     for m in model.modules():
         if isinstance(m, TuckerConv2d):
-            _decay(m.core.data, [0, 1])
+            core = m.core.data
+            for mode in (0, 1):
+                _scale(core, mode, _powers(core.shape[mode]))
+            core.div_(torch.linalg.matrix_norm(core.flatten(1), 2))
+            if method == "Tucker":
+                for mode, u in ((0, m.u_out), (1, m.u_in)):
+                    roots = _powers(core.shape[mode]).sqrt()
+                    _scale(u.data, 1, roots)  # type: ignore[union-attr, arg-type]
+                    _scale(core, mode, 1 / roots)
     return model
 
 
-def _decay(values: torch.Tensor, modes: list[int]) -> None:
-    """Slice i along each mode times 10^-i; then the norm as it was."""
-    size = values.norm()
-    for mode in modes:
-        powers = (10.0 ** -torch.arange(values.shape[mode], dtype=torch.float64)).clamp(min=LEAST)
-        values.mul_(powers.to(values).view([-1 if i == mode else 1 for i in range(values.dim())]))
-    values.mul_(size / values.norm())
+def _powers(n: int) -> torch.Tensor:
+    return (10.0 ** -torch.arange(n, dtype=torch.float64)).clamp(min=LEAST)
 
 
-def _draw(arms: list[Arm], out: Path, console: Console) -> None:
+def _scale(values: torch.Tensor, mode: int, by: torch.Tensor) -> None:
+    """values x_mode diag(by), in place."""
+    values.mul_(by.to(values).view([-1 if i == mode else 1 for i in range(values.dim())]))
+
+
+def _draw(arms: list[Arm], every: int, out: Path, console: Console) -> None:
     made, (left, right) = figure(2)
     curves(left, arms, "accuracy", 100)
-    left.set(xlabel=f"steps / {EVERY}", ylabel="test accuracy, %")
+    left.set(xlabel=f"steps / {every}", ylabel="test accuracy, %")
     curves(right, arms, "losses")
     right.set(xlabel="steps", ylabel="loss of the batch", yscale="log")
-    left.legend(frameon=False)
+    left.legend(frameon=False, fontsize=8)
     close(made, out / "figure2.png", console)
-    own = [arm for arm in arms if arm.name == "TDLRT"]
+    own = [arm for arm in arms if arm.ranks[0] and arm.name == arms[0].name]
     layers = list(own[0].ranks[0])
     made, axes = figure(len(layers))
     for axis, layer in zip(axes, layers, strict=True):
         for mode, label in enumerate(("out", "in", "h", "w")):
             values = torch.tensor([[r[layer][mode] for r in arm.ranks] for arm in own], dtype=torch.float64).mean(0)
-            axis.step([EVERY * (i + 1) for i in range(len(values))], values, where="post", label=f"r_{label}")
+            axis.step([every * (i + 1) for i in range(len(values))], values, where="post", label=f"r_{label}")
         axis.set(title=layer, xlabel="steps", ylabel="rank (mean over seeds)")
         axis.legend(frameon=False)
     close(made, out / "ranks.png", console)
+
+
+def _draw_rates(rows: list[dict[str, Any]], rates: Sequence[float], out: Path, console: Console) -> None:
+    """Final accuracy over the learning rate, a line a method; mean over the seeds with one deviation."""
+    made, (axis,) = figure()
+    for method in dict.fromkeys(row["name"].rpartition(" lr ")[0] for row in rows):
+        own = [row["final"] for row in rows if row["name"].rpartition(" lr ")[0] == method]
+        axis.errorbar(rates, [100 * m for m, _ in own], [100 * s for _, s in own], marker="o", capsize=2, label=method)
+    axis.set(xlabel="learning rate", ylabel="final test accuracy, %", xscale="log")
+    axis.legend(frameon=False)
+    close(made, out / "rates.png", console)
