@@ -190,6 +190,22 @@ def cases(device: str, dry: bool) -> Iterator[Case]:
         yield Case(f"dct n={n} rows={rows}", "dct", [x, 2, -1, "backward", False, False], forms)
         h = spectral_ops.transforms.Hadamard(n).matrix.float().to(device)
         yield Case(f"hadamard n={n} rows={rows}", "hadamard", [x, -1, True], {"GEMM": lambda x, *_, h=h: x @ h.mT})
+    for n, blocks in ((8, (64, 8)),) if dry else ((8, (512, 4096)), (32, (128, 1024))):
+        x = normal(*blocks, n, n)
+        d = spectral_ops.dct(torch.eye(n)).mT.contiguous().to(device)
+        twice = {"two GEMMs": lambda x, *_, d=d: d @ x @ d.mT}
+        yield Case(f"dctn {n}x{n} of {x.shape[0] * x.shape[1]}", "dctn", [x, [2, 3]], twice)
+    shapes = [(c, c, 3, 3) for c in (16, 32, 64) for _ in range(1 if dry else 18)]
+    slices = sum((c // 16) ** 2 for c, *_ in shapes)
+    codes, basis = normal(slices, 128), normal(2304, 128, scale=128**-0.5)
+    flat = [size for shape in shapes for size in shape]
+    args = [codes, basis, flat, [16, 16, 3, 3], "block", True]
+    product = {"GEMM alone": lambda c, g, *_: c @ g.mT}
+    yield Case("csg_kernels ResNet-56", "csg_kernels", args, product)
+    grads = [normal(o, kh, kw, i) for o, i, kh, kw in shapes]
+    rows = normal(slices, 2304)
+    both = {"GEMMs alone": lambda _, c, g, *__, r=rows: (r @ g, r.mT @ c)}
+    yield Case("csg_kernels_backward ResNet-56", "csg_kernels_backward", [grads, *args, True, True], both)
     n, width = (16, 8) if dry else (4096, 64)
     fourier = spectral_ops.transforms.DFT(32, real=True)
     forward, back = (m.to(device, torch.complex64) for m in (fourier.matrix, fourier.inverse))

@@ -23,7 +23,6 @@ from spectral_ops.table import TABLE
 PACKAGE = Path(spectral_ops.__file__).parent
 ROOT = PACKAGE.parent
 SHARED = {"dct_adjoint", "dst", "dst_adjoint", "mode_product"}  # the kernel of dct with another matrix
-LIBRARY_ON_GPUS = {"csg_kernels", "csg_kernels_backward", "dctn"}  # no CUDA C++ kernel: GEMMs and other ops there
 COMPOSED = {name for name, row in TABLE.items() if row.composed}  # no CPU kernel of their own
 every_op = pytest.mark.parametrize("name", TABLE)
 NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
@@ -115,7 +114,7 @@ def test_every_kernel_of_csrc_is_an_op() -> None:
     assert sources == TABLE.keys() - SHARED - COMPOSED
     entries = {path.stem for path in (ROOT / "csrc" / "cuda").glob("*.cpp")}
     fused = {name for name in COMPOSED if TABLE[name].native is not None}
-    assert entries == (sources - LIBRARY_ON_GPUS) | fused
+    assert entries == sources | fused
 
 
 @pytest.mark.skipif(triton_backend.missing() is not None, reason=str(triton_backend.missing()))

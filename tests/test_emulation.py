@@ -14,7 +14,6 @@ import pytest
 import torch
 from complex_samples import COMPLEX
 from samples import RIGHT, Sample, T, floating, make, map_tensors
-from test_contract import LIBRARY_ON_GPUS
 from test_native import call
 from torch import Tensor
 
@@ -105,7 +104,7 @@ def _small_rows() -> list[Sample]:
     rows: list[Sample] = []
     for family in (native_rows, [row for row in COMPLEX if TABLE[row.op].complex_together]):
         for op in dict.fromkeys(row.op for row in family):
-            rows += [row for row in family if row.op == op and row.small and op not in LIBRARY_ON_GPUS][:2]
+            rows += [row for row in family if row.op == op and row.small][:2]
     return rows
 
 
@@ -168,5 +167,5 @@ def test_a_class_out_of_range_is_nan() -> None:
 def test_signatures_equal_those_of_the_cpu() -> None:
     """Which `tests/test_contract.py` compares with the table."""
     signatures = native.signatures_of(emulation.library())
-    assert signatures == {op: types for op, types in native.signatures().items() if op not in LIBRARY_ON_GPUS}
+    assert {op: types for op, types in signatures.items() if not TABLE[op].composed} == native.signatures()
     assert native.signatures("cuda") == ({} if native.status()["cuda"] else signatures)

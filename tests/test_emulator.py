@@ -84,7 +84,7 @@ EDITS = {
         "take<N>(c.widest * kStep - 2)",
         1,
     ),
-    "weights one input off": ("kernels/product.cuh", "w + (k * pitch + first)", "w + (k * pitch + first + pitch)", 1),
+    "weights one input off": ("kernels/product.cuh", "w + k * pitch", "w + (k + 1) * pitch", 1),
 }
 
 

@@ -104,6 +104,16 @@ template <class T> void run_backward(const RecurrentGradients<T>&, int64_t block
 // Transforms of long tubes, see csrc/cpu/kernels.h.
 template <class T> void run(const LongTubes<T>&, void* stream);
 
+// Transforms of x (outer, n1, middle, n2, inner) along n1 by the matrix `first` and along n2 by `second`; y may be x.
+template <class T> struct Planes {
+  int64_t outer, middle, inner;
+  int n1, n2;
+  const T *x, *first, *second;
+  T* y;
+  double inverse_middle, inverse_inner;
+};
+template <class T> void run(const Planes<T>&, void* stream);
+
 // The Walsh-Hadamard transform of x (outer, n, inner) along n, a power of two; y may be x.
 template <class T> void run(const Butterflies<T>&, void* stream);
 
@@ -120,6 +130,41 @@ template <class T> struct Ensemble {
 };
 template <class T> void run(const Ensemble<T>&, void* stream);
 template <class T> void run_backward(const Ensemble<T>&, void* stream);
+
+// ---- generated filters ----
+constexpr int kMostFilters = 96;  // of a launch: they travel as an argument of the kernel
+
+struct CsgShape {
+  int slice[4];   // F, K, h, w
+  int positions;  // F K h w
+  bool flat, channels_last;
+};
+
+template <class T> struct CsgSource {
+  const T *codes, *generator;  // (S, n_c), (F K h w, n_c)
+  const int8_t* signs;         // the generator as signs, or null
+  int64_t code_size;
+};
+
+template <class T> struct CsgFilter {
+  T* values;  // or its gradient; null: a gradient of zero
+  int size[4], first;
+};
+
+// Filters of several layers, whose slices follow one another.
+template <class T> struct Csg {
+  CsgShape shape;
+  CsgSource<T> source;
+  int64_t slices;
+  int count;
+  CsgFilter<T> filters[kMostFilters];
+};
+template <class T> void run(const Csg<T>&, void* stream);
+// sums: (splits, S, n_c) and (splits, F K h w, n_c), into how many parts the sums are split.
+template <class T> int64_t code_splits(const Csg<T>&);
+template <class T> void run_code_gradients(const Csg<T>&, T* sums, void* stream);
+template <class T> int64_t generator_splits(const Csg<T>&);
+template <class T> void run_generator_gradients(const Csg<T>&, T* sums, void* stream);
 
 // losses[q] = the mean over n of -log softmax(logits[q, n])[target[n]]; NaN where a target is no class.
 template <class T> void cross_entropy(const T* logits, bool complex, const int64_t* target, int64_t branches,

@@ -50,6 +50,9 @@ extern "C" __attribute__((visibility("default"), used)) inline void spectral_emu
 
 // All launches of the package go through here.
 template <class... A, class... B> void launch(void* /*stream*/, Grid grid, void (*kernel)(A...), B... arguments) {
+  if (grid.shared_bytes > emulated_limits.shared_bytes)
+    throw ::emulate::Fault("the launch asks for " + std::to_string(grid.shared_bytes) +
+                           " bytes of shared memory, more than the device has");
   if (grid.blocks)
     ::emulate::launch(kernel, {unsigned(grid.blocks)}, {unsigned(grid.threads)}, grid.shared_bytes, A(arguments)...);
 }

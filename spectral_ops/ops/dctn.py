@@ -12,6 +12,7 @@ from . import checks, dct, fourier, trigonometric
 from .trigonometric import factors, matrix
 
 LARGEST_PLANE = 1 << 12  # values of two short dimensions whose columns stay in cache between the passes
+LARGEST_SHARED_PLANE = 1 << 14  # bytes, of which the CUDA kernel keeps two tiles beside both matrices
 
 
 def check(
@@ -72,6 +73,11 @@ def cpp_why_not(x: Tensor, dim: Sequence[int], type: int, *options: Any) -> str 
     return next((reason for reason in reasons if reason is not None), None)
 
 
+def cuda_why_not(x: Tensor, dim: Sequence[int], type: int, *options: Any) -> str | None:
+    reasons = (fourier.cuda_why_not(x, type, d, options[3]) for d in dim)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
 def cpp(args: list[Any], out: Tensor) -> None:
     """Two short dimensions at a time, so that memory is passed through once for both; each other one by itself."""
     x, dim, type, norm, inverse, orthogonalize, sine, adjoint = args
@@ -90,8 +96,8 @@ def cpp(args: list[Any], out: Tensor) -> None:
 
 def _together(x: Tensor, type: int, first: int, second: int) -> bool:
     """Whether one pass serves both dimensions."""
-    plane = x.shape[first] * x.shape[second]
-    return plane <= LARGEST_PLANE and all(fourier.by_matrix(x, type, d) for d in (first, second))
+    largest = LARGEST_PLANE if fourier.for_cpu(x) else LARGEST_SHARED_PLANE // x.element_size()
+    return x.shape[first] * x.shape[second] <= largest and all(fourier.by_matrix(x, type, d) for d in (first, second))
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

@@ -36,9 +36,14 @@ def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
 def by_matrix(x: Tensor, type: int, dim: int) -> bool:
     """Whether the kernel multiplies by the matrix; else it takes a Fourier transform."""
     n = x.shape[dim]
-    if n > LONGEST_CODELET or not x.is_cpu:
+    if n > LONGEST_CODELET or not for_cpu(x):
         return n <= LONGEST_CODELET
     return n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
+
+
+def for_cpu(x: Tensor) -> bool:
+    """Whether the CPU kernels take x; the emulation of the CUDA kernels says no."""
+    return x.is_cpu
 
 
 def side_by_side(x: Tensor, dim: int) -> int:

@@ -39,28 +39,37 @@ template <class N> SPECTRAL_DEVICE void stage(const Matrix<Real<N>>& w, const Re
     to[inputs * pitch + o] = bias && o < count ? load_number<N>(bias, q * outputs + first + o, w.complex) : N{};
 }
 
-// finish(o, n, sum_k w[k][o] in[k][n] + w[inputs][o]) for o < count and all rows n of the tile.
-template <class N, int vectors, class Finish>
-SPECTRAL_DEVICE void product(Shared<N> in, int inputs, Shared<N> w, int count, Finish finish) {
+// sums[r][v] += sum_k w[k][r] in[k][v * kWarp + lane], w[k] and w[k + 1] `pitch` apart.
+template <class N, int vectors>
+SPECTRAL_DEVICE void accumulate(N (&sums)[kOutputs<N>][vectors], Shared<N> in, int inputs, Shared<N> w, int pitch) {
+  N weights[kOutputs<N>];
+  for (int k = 0; k < inputs; ++k) {
+    N x[vectors];
+#pragma unroll
+    for (int v = 0; v < vectors; ++v) x[v] = in[k * kPitch<N, vectors> + v * kWarp + lane()];
+    load_row<kOutputs<N>, N>(weights, w + k * pitch);
+#pragma unroll
+    for (int r = 0; r < kOutputs<N>; ++r)
+#pragma unroll
+      for (int v = 0; v < vectors; ++v) multiply_add(sums[r][v], weights[r], x[v]);
+  }
+}
+
+// finish(o, n, sum_k w[k][o] in[k][n] + w[inputs][o]) for o < count and all rows n of the tile. The groups of kOutputs
+// outputs are shared out: this warp is number `me` of `all` that compute them.
+template <class N, int vectors, class Finish> SPECTRAL_DEVICE void product(Shared<N> in, int inputs, Shared<N> w,
+                                                                           int count, Finish finish, int me = warp(),
+                                                                           int all = warps()) {
   constexpr int kRows = kOutputs<N>;
   const int pitch = int(round_up(count, kRows));
-  for (int first = warp() * kRows; first < count; first += warps() * kRows) {
+  for (int first = me * kRows; first < count; first += all * kRows) {
     N sums[kRows][vectors], weights[kRows];
     load_row<kRows, N>(weights, w + (inputs * pitch + first));
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
       for (int v = 0; v < vectors; ++v) sums[r][v] = weights[r];
-    for (int k = 0; k < inputs; ++k) {
-      N x[vectors];
-#pragma unroll
-      for (int v = 0; v < vectors; ++v) x[v] = in[k * kPitch<N, vectors> + v * kWarp + lane()];
-      load_row<kRows, N>(weights, w + (k * pitch + first));
-#pragma unroll
-      for (int r = 0; r < kRows; ++r)
-#pragma unroll
-        for (int v = 0; v < vectors; ++v) multiply_add(sums[r][v], weights[r], x[v]);
-    }
+    accumulate<N, vectors>(sums, in, inputs, w + first, pitch);
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll

@@ -4,11 +4,14 @@
 
 namespace spectral::cuda {
 
-// r / at.inner by its reciprocal: a division of 64 bits is a call, around which registers are spilled. One off at most.
+// r / divisor by its reciprocal: a division of 64 bits is a call, around which registers are spilled. One off at most.
+SPECTRAL_DEVICE int64_t quotient(int64_t r, int64_t divisor, double inverse) {
+  const int64_t guess = int64_t(double(r) * inverse);
+  return guess * divisor > r ? guess - 1 : r - guess * divisor >= divisor ? guess + 1 : guess;
+}
+
 SPECTRAL_DEVICE int64_t place(const Layout& at, int64_t q, int64_t r) {
-  int64_t outer = int64_t(double(r) * at.inverse);
-  if (outer * at.inner > r) --outer;
-  if (r - outer * at.inner >= at.inner) ++outer;
+  const int64_t outer = quotient(r, at.inner, at.inverse);
   return q * at.branch + outer * at.outer + (r - outer * at.inner) * at.row;
 }
 
