@@ -246,6 +246,20 @@ def _tucker_conv2d(x: Tensor, core: Tensor, u_out: Tensor, u_in: Tensor, b: Any 
     ]
 
 
+def _tucker_conv2d_backward(
+    grad_y: Tensor, x: Tensor, core: Tensor, u_out: Tensor, u_in: Tensor, *rest: Any
+) -> list[Stage]:
+    """The rank channels of x and of grad_y, the core's three products, and those with u_out and u_in."""
+    before, after = x[:, 0].numel(), grad_y[:, 0].numel()
+    core_products, want = 2.0 * core.numel() * after, len(rest) < 4 or rest[3]
+    other = sum(t is not None for t in rest[5:6])
+    return [
+        Stage(2.0 * u_in.numel() * before * (3 if want else 2)),
+        Stage(core_products * (3 + other)),
+        Stage(2.0 * u_out.numel() * after * 2),
+    ]
+
+
 def _branch_rnn(x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor, *_: Any) -> list[Stage]:
     rows = x.shape[0] * x.shape[2]  # steps of all samples
     return [_layer(weight, rows) for weight in (weight_x, weight_h, weight_y)]
@@ -301,6 +315,7 @@ FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "branch_conv2d": _branch_conv2d,
     "spectral_conv2d": _spectral_conv2d,
     "tucker_conv2d": _tucker_conv2d,
+    "tucker_conv2d_backward": _tucker_conv2d_backward,
     "branch_rnn": _branch_rnn,
     "branch_rnn_with_states": _branch_rnn,
     "branch_rnn_backward": _branch_rnn_backward,

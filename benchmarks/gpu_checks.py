@@ -85,7 +85,7 @@ def _rows(report: Report) -> Iterator[Any]:
     for row in RIGHT:
         left[row.op] = left.get(row.op, 0) + 1
         few = row.values <= MANY or row is typical(row.op)
-        if TABLE[row.op].native is not None and few and (not report.dry or left[row.op] in (2, 5)):
+        if len(TABLE[row.op].backends) > 1 and few and (not report.dry or left[row.op] in (2, 5)):
             yield row
 
 
@@ -124,6 +124,7 @@ def values(report: Report, most: int | None = None) -> None:
     from spectral_ops.op import rule_of
     from spectral_ops.table import TABLE
 
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # tf32 otherwise, and so are the kernels in their place
     done: dict[tuple[str, str], list[int]] = {}
     taken: dict[str, int] = {}
     for row in _rows(report):
@@ -215,7 +216,7 @@ def dispatch(report: Report) -> None:
 
     from spectral_ops.table import TABLE
 
-    for op in [name for name in TABLE if TABLE[name].native is not None][:: 6 if report.dry else 1]:
+    for op in [name for name in TABLE if len(TABLE[name].backends) > 1][:: 6 if report.dry else 1]:
         args = typical(op).make(torch.float32, report.device)
         tests = ("test_schema", "test_faketensor")
 
@@ -234,7 +235,7 @@ def graphs(report: Report) -> None:
     from spectral_ops.autograd import flatten
     from spectral_ops.table import TABLE
 
-    for op in [name for name in TABLE if TABLE[name].native is not None]:
+    for op in [name for name in TABLE if len(TABLE[name].backends) > 1]:
         for backend in _backends(report):
             args, others = (typical(op).make(torch.float32, "cuda", seed=s) for s in (0, 1))
             if _reason(op, args, backend):
@@ -265,7 +266,7 @@ def determinism(report: Report) -> None:
     from spectral_ops.table import TABLE
 
     noise = torch.randn(512 if report.dry else 4096, 512, device=report.device)
-    for op in [name for name in TABLE if TABLE[name].native is not None]:
+    for op in [name for name in TABLE if len(TABLE[name].backends) > 1]:
         for backend in _backends(report):
             args = typical(op).make(torch.float32, report.device)
             if _reason(op, args, backend):

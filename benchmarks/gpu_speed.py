@@ -19,6 +19,7 @@ from spectral_ops.ops import activations
 
 from . import cost
 from .gpu import Report
+from .tucker import gradients_of_three, three_convolutions
 
 Call = Callable[..., Any]
 SAMPLES, SECONDS = 15, 0.25  # calls of a contender that are timed, and at most so long
@@ -214,6 +215,19 @@ def cases(device: str, dry: bool) -> Iterator[Case]:
     yield Case(
         f"spectral_linear DFT Q=32 I={width} N={n}", "spectral_linear", args, {"cuFFT and CGEMM": _fourier_layer}
     )
+    # channels in and out, ranks in and out, pixels, images: the target, a deep layer of VGG19, small ranks, rank 1
+    layers = ((256, 256, 64, 64, 56, 64), (512, 512, 60, 60, 8, 128), (64, 64, 8, 8, 32, 128), (64, 64, 1, 1, 32, 128))
+    for c, o, r_in, r_out, image, n in ((6, 5, 2, 3, 8, 2),) if dry else layers:
+        for layout in (torch.channels_last, torch.contiguous_format):
+            x, grad = (normal(n, k, image, image).contiguous(memory_format=layout) for k in (c, o))
+            core, u_out, u_in = normal(r_out, r_in, 3, 3, scale=0.1), normal(o, r_out), normal(c, r_in)
+            name = f"{c}->{r_in}->{r_out}->{o} {image}x{image} N={n} {str(layout).removeprefix('torch.')}"
+            geometry: list[Any] = [[1, 1], [1, 1], [1, 1]]
+            args = [x, core, u_out, u_in, normal(o), *geometry, None, None, 1]
+            yield Case(f"tucker_conv2d {name}", "tucker_conv2d", args, {"cuDNN staged": three_convolutions})
+            args = [grad, x, core.permute(2, 3, 0, 1)[None].contiguous(), u_out, u_in, *geometry, True, None, None]
+            staged = {"cuDNN staged": gradients_of_three}
+            yield Case(f"tucker_conv2d_backward {name}", "tucker_conv2d_backward", args, staged)
     n = 64 if dry else 8192
     args = [normal(28, n, 28), torch.full((28,), 1 / 28, device=device), "probabilities"]
     mixed = {"eager": lambda z, w, *_: (torch.softmax(z, -1) * w[:, None, None]).sum(0)}
@@ -257,7 +271,7 @@ def _contenders(case: Case, dry: bool) -> Iterator[tuple[str, Call]]:
     yield from case.others.items()
     first = next(iter(case.others.values()), None)
     if first is not None and not dry:
-        if case.op != "spectral_mlp_cross_entropy_with_grads":
+        if not case.op.endswith(("_with_grads", "_backward")):
             yield "captured graph", replay(first, case.args)
         # seconds each: for the sizes of the targets only
         if case.name in ("spectral_mlp N=64", "spectral_mlp N=65536", "branch_rnn T=28 N=64", "to_branches N=65536"):

@@ -106,6 +106,20 @@ def _csg_backward(width: int, dtype: torch.dtype) -> list[Any]:
     return [grads, *args, True, True]
 
 
+def _tucker(rank: int, dtype: torch.dtype) -> list[Any]:
+    """256 channels of 56 x 56 pixels in channels_last, 3 x 3, padded."""
+    x = _empty(64, 256, 56, 56, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    tensors = [_empty(*shape, dtype=dtype) for shape in ((rank, rank, 3, 3), (256, rank), (256, rank), (256,))]
+    return [x, *tensors, [1, 1], [1, 1], [1, 1], None, None, 1]
+
+
+def _tucker_backward(rank: int, dtype: torch.dtype) -> list[Any]:
+    """The gradients of a K-step beside that of x."""
+    x, _, *factors, _, stride, padding, dilation, _, _, _ = _tucker(rank, dtype)
+    core = _empty(1, 3, 3, rank, rank, dtype=dtype)
+    return [x, x, core, *factors, stride, padding, dilation, True, core, core]
+
+
 Make = Callable[[int, torch.dtype], list[Any]]
 CASES: dict[str, list[tuple[str, Make]]] = {
     "tubes": [("to_branches", _to_branches), ("dst", _along(1))],
@@ -121,6 +135,8 @@ CASES: dict[str, list[tuple[str, Make]]] = {
     "spectral_linear": [("spectral_linear", _spectral_linear)],
     "branch_rnn": [("branch_rnn_with_states", _recurrent)],
     "branch_rnn_backward": [("branch_rnn_backward", _recurrent_backward)],
+    "tucker_conv2d": [("tucker_conv2d", _tucker)],
+    "tucker_conv2d_backward": [("tucker_conv2d_backward", _tucker_backward)],
     "branch_ensemble": [("branch_ensemble", _mixture), ("branch_ensemble_backward", _mixture_backward)],
     "csg_kernels": [("csg_kernels", _csg)],
     "csg_codes": [("csg_kernels_backward", _csg_backward)],

@@ -44,6 +44,32 @@ def cases() -> Iterator[Case]:
         for training in (False, True):
             name = f"tucker_conv2d {sizes} {passes(training)}"
             yield Case(name, "tucker_conv2d", partial(_odd, i, training), "odd shapes")
+        name = f"tucker_conv2d_backward {sizes}"
+        yield Case(name, "tucker_conv2d_backward", partial(_odd_gradients, i), "odd shapes")
+
+
+def _odd_gradients(i: int) -> Built:
+    """All gradients from y's, through the rank channels that the backward pass makes anew."""
+    c, o, r_in, r_out, image, window, n, groups = ODD[i]
+    values, stride, padding = Values("gradients of odd Tucker convolutions"), (2, 1), (1, 2)
+    x, core = values.normal(n, c // groups * groups, *image), values.normal(groups, *window, r_out, r_in)
+    factors = [values.normal(o, r_out), values.normal(c, r_in)]
+    size = [(p + 2 * pad - k) // s + 1 for p, k, s, pad in zip(image, window, stride, padding, strict=True)]
+    args = [values.normal(n, o, *size), x, core, *factors, list(stride), list(padding), [1, 1], True, None, None]
+    spent = cost.forward("tucker_conv2d_backward", args)
+    return side_by_side("tucker_conv2d_backward", args, gradients_of_three, spent)
+
+
+def gradients_of_three(grad_y: Tensor, x: Tensor, core: Tensor, u_out: Tensor, u_in: Tensor, *rest: Any) -> Any:
+    """The same from autograd through three convolutions."""
+    stride, padding, dilation, *_ = rest
+    groups = core.shape[0]
+    weight = core.permute(0, 3, 4, 1, 2).flatten(0, 1)
+    leaves = [t.detach().requires_grad_() for t in (x, weight, u_out, u_in)]
+    bias = u_out.new_zeros(u_out.shape[0], requires_grad=True)
+    y = three_convolutions(*leaves, bias, stride, padding, dilation, groups=groups)
+    grad_x, grad_weight, *others = torch.autograd.grad(y, [*leaves, bias], grad_y)
+    return grad_x, grad_weight.unflatten(0, (groups, -1)).permute(0, 3, 4, 1, 2), *others
 
 
 def three_convolutions(

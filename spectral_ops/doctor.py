@@ -169,6 +169,11 @@ def _tucker(device: str) -> tuple:
     return x, core, torch.zeros(_O, _R, device=device), torch.zeros(_C, _R, device=device)
 
 
+def _tucker_taps(device: str) -> tuple:
+    x, _, *factors = _tucker(device)
+    return x, torch.zeros(1, 3, 3, _R, _R, device=device), *factors
+
+
 def _convolution(device: str) -> tuple:
     return torch.zeros(_Q, _O, _I, 3, 3, device=device), torch.zeros(_Q, _O, device=device), "none"
 
@@ -213,6 +218,7 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "branch_conv2d": lambda d: (torch.zeros(_N, _Q, _I, 4, 4, device=d), *_convolution(d)),
     "spectral_conv2d": lambda d: (torch.zeros(_N, _Q * _I, 4, 4, device=d), _data(d)[1], *_convolution(d), _data(d)[1]),
     "tucker_conv2d": _tucker,
+    "tucker_conv2d_backward": lambda d: (torch.zeros(_N, _O, 2, 2, device=d), *_tucker_taps(d)),
     "branch_rnn": _rnn,
     "branch_rnn_with_states": _rnn,
     "branch_rnn_backward": lambda d: (None, None, _states(d), *_rnn(d), _states(d)),

@@ -213,7 +213,15 @@ _ROWS = (
         f"(Tensor x, Tensor core, Tensor u_out, Tensor u_in, Tensor? bias=None, {_GEOMETRY}, Tensor? u_h=None, "
         "Tensor? u_w=None, int groups=1) -> Tensor",
         None,
-        ("reference",),
+        ("triton", "reference"),
+        composed=True,
+    ),
+    Row(
+        "tucker_conv2d_backward",
+        f"(Tensor grad_y, Tensor x, Tensor core, Tensor u_out, Tensor u_in, {_GEOMETRY}, bool want_grad_x=True, "
+        "Tensor? core_out=None, Tensor? core_in=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+        None,
+        ("triton", "reference"),
         composed=True,
     ),
     Row(

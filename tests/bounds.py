@@ -294,37 +294,8 @@ def _spectral_conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
     return [Value(y.v.flatten(1, 2), y.e.flatten(1, 2))]
 
 
-def _tucker_conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
-    """As three convolutions, or with the factors multiplied into the core first: both errors are allowed."""
-    x, core, u_out, u_in, bias, *geometry, u_h, u_w, g = args
-    image = Value(x.v.unflatten(1, (g, -1)), x.e.unflatten(1, (g, -1)))
-    for dim, u in ((2, u_h), (3, u_w)):
-        core = core if u is None else m.along(core, u, dim)
-    rank_out, rank_in = u_out.v.shape[1], core.v.shape[1]
-
-    def of_groups(t: Value, *shape: int) -> Value:
-        v, e = (part.repeat(shape[0] * shape[1] // len(part), 1, 1, 1) for part in (t.v, t.e))
-        return Value(v.reshape(shape), e.reshape(shape))
-
-    def pointwise(u: Tensor) -> Value:  # (g, out, in) as windows of one pixel
-        return m.exact(u.reshape(*u.shape, 1, 1))
-
-    inner, outer = (u.v.view(g, -1, u.v.shape[1]) for u in (u_in, u_out))
-    middle = of_groups(core, g, rank_out, rank_in, *core.v.shape[2:])
-    vector = None if bias is None else m.exact(bias.v.view(g, -1))
-    one = ([1, 1], [0, 0], [1, 1])
-    h = m.convolve(m.convolve(image, pointwise(inner.mT), None, "none", one), middle, None, "none", geometry)
-    y = m.convolve(h, pointwise(outer), vector, "none", one)
-    left = m.matmul(m.exact(outer), Value(middle.v.flatten(2), middle.e.flatten(2)))
-    flat = (g, -1, rank_in, core.v[0, 0].numel())
-    left = Value(left.v.reshape(flat), left.e.reshape(flat)).permute(0, 1, 3, 2)
-    both = m.matmul(left, m.exact(inner.mT.unsqueeze(1))).permute(0, 1, 3, 2)
-    shape = (*both.v.shape[:3], *core.v.shape[2:])
-    whole = m.convolve(image, Value(both.v.reshape(shape), both.e.reshape(shape)), vector, "none", geometry)
-    return [Value(y.v.flatten(1, 2), (y.e + whole.e).flatten(1, 2))]
-
-
 import csg_bounds  # noqa: E402  (made of the parts above, as the next)
+import tucker_bounds  # noqa: E402
 from recurrent_bounds import rewind, rollout  # noqa: E402
 
 _OPS = {
@@ -350,7 +321,8 @@ _OPS = {
     "mode_product": lambda m, args: [m.along(*args)],
     "branch_conv2d": lambda m, args: [m.convolve(*args[:4], args[4:])],
     "spectral_conv2d": _spectral_conv2d,
-    "tucker_conv2d": _tucker_conv2d,
+    "tucker_conv2d": tucker_bounds.conv2d,
+    "tucker_conv2d_backward": tucker_bounds.conv2d_backward,
     "branch_rnn": lambda m, args: rollout(m, args)[:2],
     "branch_rnn_with_states": rollout,
     "branch_rnn_backward": rewind,

@@ -33,7 +33,7 @@ OPS = [name for name, row in TABLE.items() if "triton" in row.backends]
 HALF = (torch.bfloat16, torch.float16)
 # made of several products: what one leaves is rounded to half before the next multiplies it, as the layers of a
 # network under autocast do
-CHAINS = ("spectral_", "branch_mlp", "branch_rnn")
+CHAINS = ("spectral_", "branch_mlp", "branch_rnn", "tucker_")
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +131,22 @@ def test_a_program_with_several_tiles(name: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(triton_backend.kernels(module), "PROGRAMS", 1)
     row = next(row for row in RIGHT if row.id.startswith(name))
     check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)
+
+
+@pytest.mark.parametrize("row", [row for row in rows_of("tucker_conv2d") if row.small], ids=lambda row: row.id)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_tucker_convolutions_through_autograd(row: Sample, layout: torch.memory_format) -> None:
+    """Forward and backward on the kernels, in both layouts: values, layout and the gradient of every argument."""
+    args = row.make(torch.float32)
+    args[0] = args[0].contiguous(memory_format=layout)
+    leaves = [t.requires_grad_() for t in args if isinstance(t, torch.Tensor)]
+    y = torch.ops.spectral.tucker_conv2d(*args)
+    assert y.is_contiguous(memory_format=layout) and "_Differentiable" in y.grad_fn.name()
+    seed = torch.linspace(-1, 1, y.numel()).view(y.shape)
+    got = torch.autograd.grad(y, leaves, seed)
+    with spectral_ops.use("reference"):
+        plain = torch.ops.spectral.tucker_conv2d(*args)
+        wanted = torch.autograd.grad(plain, leaves, seed)
+    torch.testing.assert_close(y, plain, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(got, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

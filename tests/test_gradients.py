@@ -61,11 +61,15 @@ def test_gradgradcheck(row: Sample, chosen: str) -> None:
 
 def gradients(op: str, args: list[Any], seeds_of: int = 0) -> list[Tensor | None]:
     """Gradients of all floating tensors that require one, with a fixed random gradient of the results."""
-    out = [y for y in results(op, args) if y.requires_grad]
     generator = torch.Generator().manual_seed(seeds_of)
-    seeds = [torch.randn(y.shape, dtype=y.dtype, generator=generator) for y in out]
+    # of all results: which of them want a gradient may hang on which of the arguments do
+    pairs = [(y, torch.randn(y.shape, dtype=y.dtype, generator=generator)) for y in results(op, args)]
+    pairs = [(y, seed) for y, seed in pairs if y.requires_grad]
     leaves = [t for t in flatten(args)[0] if t.requires_grad]
-    return list(torch.autograd.grad(out, leaves, seeds, allow_unused=True)) if out else []
+    if not pairs:
+        return []
+    out, seeds = zip(*pairs, strict=True)
+    return list(torch.autograd.grad(out, leaves, seeds, allow_unused=True))
 
 
 @pytest.mark.parametrize("row", RIGHT, ids=lambda row: row.id)

@@ -11,7 +11,8 @@ from samples import rows_of
 from torch import Tensor
 from torch.nn import functional
 
-from spectral_ops.ops import tucker_conv2d
+from spectral_ops.compress.k_step import KPass
+from spectral_ops.ops import tucker_conv2d, tucker_cost
 
 op = torch.ops.spectral.tucker_conv2d
 ROWS = rows_of("tucker_conv2d")
@@ -98,3 +99,43 @@ def test_a_window_without_rank_channels_in_memory() -> None:
         y = op(*args, None, [1, 1], [2, 2])
         torch.autograd.grad(y.square().sum(), args)
     assert max(sizes) == c * pixels * pixels < c * c * 25
+
+
+def test_k_step_gradients_are_those_of_three_kernels() -> None:
+    """With Ten_1(Q_1^T) and Ten_2(Q_2^T) as cores: what the first pass of a TDLRT step leaves, and never G."""
+    x, grad = torch.randn(3, 6, 7, 5).double(), torch.randn(3, 8, 4, 5).double()
+    core, u_out, u_in = torch.randn(2, 3, 3, 3).double(), torch.randn(8, 2).double(), torch.randn(6, 3).double()
+    geometry = ([2, 1], [1, 1], [1, 1])
+    cores = {i: torch.linalg.qr(core.movedim(i, 0).flatten(1).mT)[0].mT for i in (0, 1)}
+    cores = {i: q.unflatten(1, core.movedim(i, 0).shape[1:]).movedim(0, i) for i, q in cores.items()}
+    run = KPass(cores)
+    leaf = x.clone().requires_grad_()
+    y = run.convolve(leaf, core.clone().requires_grad_(), u_out, u_in, None, *geometry, None, None, 1)
+    (wanted,) = torch.autograd.grad(y, leaf, grad)
+    taps = [tucker_conv2d.taps_first(c, 1) for c in (core, cores[0], cores[1])]
+    found = torch.ops.spectral.tucker_conv2d_backward(grad, x, taps[0], u_out, u_in, *geometry, True, *taps[1:])
+    for ours, theirs in zip((found[0], *found[2:4]), (wanted, run.gradients[0], run.gradients[1]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+# ---- the choice on a GPU -------------------------------------------------------------------------------------------
+def _model(c: int, r: int, o: int, image: int, n: int, window: int = 3) -> tucker_cost.Sizes:
+    pad = window // 2
+    return tucker_cost.Sizes.of(
+        (n, c, image, image), (r, r, window, window), (o, r), (1, 1), (pad, pad), (1, 1), 1
+    )  # fmt: skip
+
+
+def test_the_cost_model_of_gpus_fuses_where_memory_is_the_limit() -> None:
+    """Small ranks and few channels are bound by bytes and launches; wide ones by products, of which tiles do more."""
+    for dtype in (torch.float32, torch.bfloat16):
+        for r in (1, 2, 4, 8, 16):
+            s = _model(64, r, 64, 32, 32)
+            staged = min(tucker_cost.library(s, dtype, *way) for way in WAYS)
+            assert tucker_cost.fused(s, dtype) < staged
+    target = _model(256, 64, 256, 56, 64)
+    assert tucker_cost.fused(target, torch.bfloat16) < tucker_cost.library(target, torch.bfloat16, False, False)
+    deep = _model(2048, 64, 2048, 4, 64)
+    assert tucker_cost.slower(
+        tucker_cost.fused(deep, torch.float64), tucker_cost.library(deep, torch.float64, False, False)
+    )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from samples import Sample, T, make_row
+
+from spectral_ops.ops.checks import convolved
+
+Pair = tuple[int, int]
 
 # N, C, O, r_in, r_out, (H, W), window, (r_h, r_w), groups, bias, (stride, padding, dilation). A rank 0 of a spatial
 # mode: the mode has no factor. groups: negative where the groups share one core.
@@ -40,4 +46,19 @@ def rows() -> list[Sample]:
         sizes = ("x".join(map(str, pair)) for pair in (image, window, spatial, *geometry))
         words = (f"N{n}-C{c}-O{o}-r{r_in}to{r_out}", *sizes, f"g{groups}", "b" if bias else "0")
         found.append(make_row("tucker_conv2d", args, *words))
+        if groups > 0:
+            found += _backward_rows(n, c, o, r_in, r_out, image, window, groups, geometry, *words[:3], *words[4:-1])
     return found
+
+
+def _backward_rows(
+    n: int, c: int, o: int, r_in: int, r_out: int, image: Pair, window: Pair, groups: int, geometry: Any, *words: str
+) -> list[Sample]:
+    """With the gradient of x and, of small images, without it but with other cores for the factors."""
+    core = T((groups, *window, r_out, r_in), "random")
+    y = (n, o, *convolved(image, window, *geometry))
+    args = [T(y), T((n, c, *image)), core, T((o, r_out), "weight"), T((c, r_in), "weight"), *map(list, geometry)]
+    rows = [make_row("tucker_conv2d_backward", [*args, True, None, None], *words, "x")]
+    if c * image[0] * image[1] < 1000:
+        rows.append(make_row("tucker_conv2d_backward", [*args, False, core, core], *words, "K"))
+    return rows

@@ -38,5 +38,26 @@ _ROWS = [
 ]  # fmt: skip
 
 
+# the same in the kernels' order: core 1 x 3 x 2 x 2 x 4
+_Y, _TAPS = T((2, 6, 3, 6)), T((1, 3, 2, 2, 4))
+_BACKWARD = [
+    (ValueError, "x must be (N, C, H, W), got (12, 5, 7)", _Y, T((12, 5, 7)), _TAPS, _OUT, _IN),
+    (ValueError, "core must be (groups, kh, kw, r_out, r_in), each at least 1, with groups a divisor of C = 12, "
+     "got (5, 3, 2, 2, 4)", _Y, _X, T((5, 3, 2, 2, 4)), _OUT, _IN),
+    (ValueError, "u_in must be (C, r_in) with C = 12 as in x and r_in = 4 as in core, got (12, 5)",
+     _Y, _X, _TAPS, _OUT, T((12, 5))),
+    (ValueError, "u_out must be (O, r_out) with O a multiple of groups = 1 and r_out = 2 as in core, got (6, 3)",
+     _Y, _X, _TAPS, T((6, 3)), _IN),
+    (ValueError, "grad_y must be (2, 6, 3, 6) as the result of tucker_conv2d, got (2, 6, 3, 5)",
+     T((2, 6, 3, 5)), _X, _TAPS, _OUT, _IN),
+    (ValueError, "core_in must be (1, 3, 2, 2, 4) as core, got (1, 2, 3, 2, 4)",
+     _Y, _X, _TAPS, _OUT, _IN, _ONE, _NONE, _ONE, True, None, T((1, 2, 3, 2, 4))),
+    (ValueError, "stride must be two ints of at least 1, got [0, 1]", _Y, _X, _TAPS, _OUT, _IN, [0, 1]),
+    (TypeError, "core_out must be torch.float32 as x, got torch.float64",
+     _Y, _X, _TAPS, _OUT, _IN, _ONE, _NONE, _ONE, True, T((1, 3, 2, 2, 4), dtype=F64)),
+]  # fmt: skip
+
+
 def rows() -> list[Wrong]:
-    return [Wrong("tucker_conv2d", error, text, tuple(args)) for error, text, *args in _ROWS]
+    named = (("tucker_conv2d", _ROWS), ("tucker_conv2d_backward", _BACKWARD))
+    return [Wrong(op, error, text, tuple(args)) for op, family in named for error, text, *args in family]

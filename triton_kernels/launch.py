@@ -39,6 +39,11 @@ def precision() -> str:
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
 
+def convolution_precision() -> str:
+    """The same in the place of the library's convolutions, which torch lets use tf32 unless it is told otherwise."""
+    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "tf32x3"
+
+
 def planar(t: Tensor | None) -> Any:
     """A tensor as the kernels see it: complex numbers as pairs."""
     return torch.view_as_real(t) if t is not None and t.is_complex() else t

@@ -84,6 +84,14 @@ ROWS: tuple[Tile, ...] = (
     Tile("branch_rnn", _REAL, 64, {"N": 16}, 8, 1, MMA, "64 features over eight warps"),
     Tile("branch_rnn_backward", _REAL, 32, {"N": 16}, 4, 1, MMA, "three sums of 32 x 32 beside the state"),
     Tile("branch_rnn_backward", ("half",), 64, {"N": 16}, 8, 1, MMA, "in float32 the weights do not fit beside them"),
+    # tucker_conv2d: P pixels of a tile, H of its halo at a time, C channels at a time; all ranks at once
+    Tile("tucker_conv2d", _REAL, 32, {"P": 64, "H": 64, "C": 32}, 4, 1, WGMMA, "the halo is 1.7 times a tile of 3 x 3"),
+    Tile("tucker_conv2d", ("float32",), 64, {"P": 32, "H": 32, "C": 32}, 8, 1, MMA, "64 spill in tf32x3", (80,)),
+    Tile("tucker_conv2d", ("float32",), 64, {"P": 64, "H": 64, "C": 32}, 8, 1, WGMMA, "and not on sm_90", (90,)),
+    Tile("tucker_conv2d", ("half",), 128, {"P": 64, "H": 64, "C": 64}, 8, 1, WGMMA, "lines of 128 bytes"),
+    Tile("tucker_conv2d_backward", _REAL, 32, {"P": 64, "H": 64, "C": 32}, 4, 1, WGMMA, "as tucker_conv2d"),
+    Tile("tucker_conv2d_backward", ("float32",), 64, {"P": 32, "H": 32, "C": 32}, 8, 1, MMA, "64 spill with core_in"),
+    Tile("tucker_conv2d_backward", ("half",), 64, {"P": 64, "H": 64, "C": 32}, 8, 1, WGMMA, "five products in flight"),
     # branch_ensemble, sums: additions in registers, bound by bytes
     Tile("branch_ensemble", (*_REAL, *_COMPLEX), 32, {"N": 64}, 4, 1, NONE, "a warp reads 16 rows of 32 classes"),
     Tile("branch_ensemble", (*_REAL, *_COMPLEX), 1024, {"N": 4}, 4, 1, NONE, "a warp a row of 1024 classes"),

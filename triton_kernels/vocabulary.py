@@ -37,6 +37,12 @@ def store(ptr, offsets, re, im, mask, COMPLEX: tl.constexpr):
 
 
 @triton.jit
+def add_to(pointers, values, mask):
+    """Add to what is there."""
+    tl.store(pointers, tl.load(pointers, mask=mask, other=0.0) + values, mask=mask)
+
+
+@triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
     """acc + a b, accumulated in float32."""
     if INTERPRETED:  # which multiplies the bits of bfloat16 as integers

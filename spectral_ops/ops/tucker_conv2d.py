@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from . import checks
+from ..autograd import transforming
+from . import checks, tucker_cost
 from .activations import wide
 from .branch_conv2d import Pair, layout_of
 
@@ -127,33 +128,84 @@ def whole_core(core: Tensor, r_out: int, u_h: Tensor | None, u_w: Tensor | None,
     if u_h is not None or u_w is not None:
         # both at once, as one product: the entries of the core are many and the window is small
         sides = [
-            torch.eye(n).to(core) if u is None else wide(u) for n, u in zip(core.shape[2:], (u_h, u_w), strict=True)
+            torch.eye(n, dtype=core.dtype, device=core.device) if u is None else wide(u)
+            for n, u in zip(core.shape[2:], (u_h, u_w), strict=True)
         ]
         pairs = sides[0][:, None, :, None] * sides[1][None, :, None, :]  # (kh, kw, r_h, r_w)
         core = (core.flatten(2) @ pairs.flatten(2).flatten(0, 1).mT).unflatten(2, pairs.shape[:2])
     return core.repeat(groups, 1, 1, 1) if core.shape[0] < groups * r_out else core
 
 
+def backward(args: Sequence[Any], grads: Sequence[Tensor], needs: Sequence[Any]) -> list[Any]:
+    """Where a kernel runs; through the factors of the window, which are small, goes autograd."""
+    x, core, u_out, u_in, bias, stride, padding, dilation, u_h, u_w, groups = args
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        own, height, width = aliases = [
+            None if t is None else t.view_as(t) if t.requires_grad else t for t in (core, u_h, u_w)
+        ]
+        whole = taps_first(whole_core(wide(own), u_out.shape[1], height, width, groups), groups).to(x.dtype)
+    grad_x, grad_whole, grad_u_out, grad_u_in, grad_bias = torch.ops.spectral.tucker_conv2d_backward(
+        grads[0], x, whole if again else whole.detach(), u_out, u_in, stride, padding, dilation, needs[0]
+    )
+    wanted = [t for t in aliases if t is not None and t.requires_grad]
+    found = iter(torch.autograd.grad(whole, wanted, grad_whole, create_graph=again) if wanted else ())
+    grad_core, grad_u_h, grad_u_w = (next(found) if t is not None and t.requires_grad else None for t in aliases)
+    return [
+        grad_x if needs[0] else None, grad_core, grad_u_out, grad_u_in, None if bias is None else grad_bias,
+        None, None, None, grad_u_h, grad_u_w, None,
+    ]  # fmt: skip
+
+
+# ---- the choice of a way -------------------------------------------------------------------------------------------
+WAYS = ((False, False), (True, False), (False, True), (True, True))  # u_in, and u_out, multiplied into the core
+
+
 def plan(
     x: Tensor, weight: Tensor, u_out: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> tuple[bool, bool]:
     """Whether u_in, and whether u_out, is multiplied into the core: the least work for a batch, in multiply-adds."""
-    n, before = max(x.shape[0], 1), x.shape[2] * x.shape[3]
-    after = math.prod(checks.convolved(x.shape[2:], weight.shape[2:], stride, padding, dilation))
-    r_out, r_in, window = u_out.shape[1], weight.shape[1], weight.shape[2] * weight.shape[3]
-    c, o = x.shape[1] // groups, u_out.shape[0] // groups  # of one group
+    s = tucker_cost.Sizes.of(x.shape, weight.shape, u_out.shape, stride, padding, dilation, groups)
+    if x.is_cuda:
+        return min(WAYS, key=lambda way: tucker_cost.library(s, x.dtype, *way))
     planes = layout_of(x) is torch.contiguous_format
 
     def work(fold_in: bool, fold_out: bool) -> float:
-        inputs, outputs = c if fold_in else r_in, o if fold_out else r_out
-        total = inputs * outputs * window * after
-        total += c * r_in * r_out * window / n if fold_in else (c + PASS) * r_in * before
-        total += o * r_out * inputs * window / n if fold_out else (o + PASS) * r_out * after
+        inputs, outputs = s.c if fold_in else s.r_in, s.o if fold_out else s.r_out
+        total = inputs * outputs * s.window * s.after + s.folding(fold_in, fold_out) / s.n
+        total += 0 if fold_in else (s.c + PASS) * s.r_in * s.before
+        total += 0 if fold_out else (s.o + PASS) * s.r_out * s.after
         if planes and fold_out and not fold_in:  # the rank channels are channels_last, and so is y
-            total += 2 * PASS * o * after
+            total += 2 * PASS * s.o * s.after
         return total
 
-    return min(((False, False), (True, False), (False, True), (True, True)), key=lambda way: work(*way))
+    return min(WAYS, key=lambda way: work(*way))
+
+
+def fused_why_not(
+    x: Tensor,
+    core: Tensor,
+    u_out: Tensor,
+    u_in: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    u_h: Tensor | None,
+    u_w: Tensor | None,
+    groups: int,
+) -> str | None:
+    """The reason against one kernel for all stages where the library's are expected to be faster, or None."""
+    window = [core.shape[2] if u_h is None else u_h.shape[0], core.shape[3] if u_w is None else u_w.shape[0]]
+    weight = (groups * u_out.shape[1], core.shape[1], *window)
+    s = tucker_cost.Sizes.of(x.shape, weight, u_out.shape, stride, padding, dilation, groups)
+    ours, theirs = tucker_cost.fused(s, x.dtype), min(tucker_cost.library(s, x.dtype, *way) for way in WAYS)
+    return tucker_cost.slower(ours, theirs)
+
+
+def taps_first(weight: Tensor, groups: int) -> Tensor:
+    """(groups r_out, r_in, kh, kw) -> (groups, kh, kw, r_out, r_in), the kernels' order of a core."""
+    return weight.unflatten(0, (groups, -1)).permute(0, 3, 4, 1, 2)
 
 
 def fold_into(core: Tensor, u_in: Tensor, groups: int) -> Tensor:
@@ -178,7 +230,8 @@ def to_ranks(x: Tensor, u_in: Tensor, groups: int = 1) -> Tensor:
     rank = u_in.shape[1]
     if groups > 1:
         weight = u_in.view(groups, -1, rank).mT.reshape(groups * rank, -1, 1, 1)
-        return functional.conv2d(x, weight, groups=groups).contiguous(memory_format=torch.channels_last)
+        h = functional.conv2d(x, weight, groups=groups)
+        return h if transforming() else h.contiguous(memory_format=torch.channels_last)
     if layout_of(x) is torch.contiguous_format and h * w > FEW:
         rows = torch.bmm(x.flatten(2).mT, u_in.expand(n, *u_in.shape)).view(n, h, w, rank)
     else:
