@@ -88,14 +88,15 @@ def test_gradients_of_k_of_a_matrix_layer() -> None:
     layer = MatrixConv2d(4, 5, (3, 2), (2, 1), (1, 0), (1, 2), rank=3).double()
     x = torch.randn(2, 4, 7, 8, dtype=D, requires_grad=True)
     core, u, v = layer.core.detach(), layer.u_out.detach(), layer.u_in.detach()
-    q_out, q_in = torch.linalg.qr(core.mT)[0].mT, torch.linalg.qr(core)[0]
+    (q_out, s_out), (q_in, s_in) = torch.linalg.qr(core.mT), torch.linalg.qr(core)
+    q_out = q_out.mT
     steps = [torch.zeros(5, 3, dtype=D, requires_grad=True), torch.zeros(24, 3, dtype=D, requires_grad=True)]
     weight = u @ core @ v.mT + steps[0] @ q_out @ v.mT + u @ q_in @ steps[1].mT
     exact = functional.conv2d(x, weight.view(5, 4, 3, 2), layer.bias, layer.stride, layer.padding, layer.dilation)
     torch.testing.assert_close(layer(x), exact)
     g = torch.randn_like(exact)
     *wanted, wanted_x = torch.autograd.grad(exact, [*steps, x], g)
-    run = KPass({0: q_out, 1: q_in})
+    run = KPass({0: q_out, 1: q_in}, {0: u @ s_out.mT, 1: v @ s_in.mT})
     layer.__dict__["multiply"] = run.multiply
     y = layer(x)
     torch.testing.assert_close(y, exact)

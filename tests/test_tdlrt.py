@@ -67,10 +67,11 @@ def test_gradients_of_k(name: str, layout) -> None:
     x = torch.randn(3, 6, dtype=D) if linear else torch.randn(2, layer.in_channels, 6, 7, dtype=D)
     x = (x if linear else x.contiguous(memory_format=layout)).requires_grad_()
     core, factors = layer.core.detach(), [u if u is None else u.detach() for u in layer.factors]
-    cores, steps, weight = {}, {}, layer.weight().detach()
+    cores, k, steps, weight = {}, {}, {}, layer.weight().detach()
     for i, u in enumerate(factors):
         if u is not None:
-            q, _ = torch.linalg.qr(unfold_mode(core, i).mT)
+            q, s = torch.linalg.qr(unfold_mode(core, i).mT)
+            k[i] = u @ s.mT
             cores[i] = q.mT.reshape(-1, *(n for j, n in enumerate(core.shape) if j != i)).movedim(0, i)
             steps[i] = torch.zeros(u.shape[0], q.shape[1], dtype=D, requires_grad=True)
             weight = weight + multiply(cores[i], [steps[i] if j == i else v for j, v in enumerate(factors)])
@@ -80,7 +81,7 @@ def test_gradients_of_k(name: str, layout) -> None:
         exact = functional.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation)
     g = torch.randn_like(exact)
     *wanted, wanted_x = torch.autograd.grad(exact, [*steps.values(), x], g)
-    run = KPass(cores)
+    run = KPass(cores, k)
     layer.__dict__["multiply" if linear else "convolve"] = run.multiply if linear else run.convolve
     y = layer(x)
     torch.testing.assert_close(y, exact)
@@ -93,17 +94,21 @@ def test_gradients_of_k(name: str, layout) -> None:
 def test_no_gradient_of_the_kernel_is_made() -> None:
     layer = conv(48, 48, 3, (2, 2, 2, 2), torch.float32)
     trainer = TDLRT(layer)
-    x, sizes = torch.randn(1, 48, 4, 4), []
+    x, sizes, calls = torch.randn(1, 48, 4, 4), [], []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
+            calls.append(func.overloadpacket)
             sizes.extend(t.numel() for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, Tensor))
             return out
 
     with Watch():
         trainer.step(lambda: layer(x).square().sum())
     assert max(sizes) < 48 * 48
+    forward, backward = (calls.count(op) for op in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward))
+    # gradients of K and the layer itself share two; the window's basis takes one; then an ordinary pass
+    assert (forward, backward) == (1 + 1, 2 + 1)
 
 
 # ---- what a step keeps ---------------------------------------------------------------------------------------------

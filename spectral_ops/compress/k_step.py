@@ -6,6 +6,9 @@ of the output mode it is the product of y's gradient with the rank channels that
 input mode that of x with the gradient that arrives through the core Ten_2(Q_2^T), and of the window's modes it follows
 from the gradient of the small core. Theorem 1 of the TDLRT paper. From grad U_i = grad K_i S_i^T it cannot be had in
 floating point where S_i is ill-conditioned.
+
+The same two products by cores are the layer itself: y is K_1 times the rank channels of Ten_1(Q_1^T), and x's gradient
+K_2 times what arrives through Ten_2(Q_2^T). So the pass convolves with two cores, an ordinary one with three.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.grad import conv2d_input, conv2d_weight
+from torch.nn.grad import conv2d_weight
 
 from ..ops.branch_conv2d import layout_of
 from ..ops.tucker_conv2d import from_ranks, to_ranks, whole_core
@@ -28,10 +31,12 @@ from .tucker import mode_multiply, unfold_mode
 class KPass:
     """What the pass needs of a layer, and what it finds.
 
-    cores: Ten_i(Q_i^T) of the modes that move. gradients: grad K_i of each, added up over the calls of the layer.
+    cores: Ten_i(Q_i^T) of the modes that move. k: K_i = U_i S_i of these. gradients: grad K_i of each, added up over
+    the calls of the layer.
     """
 
     cores: dict[int, Tensor]
+    k: dict[int, Tensor]
     gradients: dict[int, Tensor] = field(default_factory=dict)
 
     def add(self, mode: int, gradient: Tensor) -> None:
@@ -97,8 +102,10 @@ class _Convolution:
         return functional.conv2d(a, self._whole(core), None, *self.geometry)
 
     def back(self, a: Tensor, core: Tensor, grad: Tensor) -> Tensor:
-        whole = self._whole(core)
-        return conv2d_input((a.shape[0], whole.shape[1], *a.shape[2:]), whole, grad, *self.geometry)
+        # not torch.nn.grad.conv2d_input, which knows nothing of a's memory format and answers in NCHW
+        weight = self._whole(core)
+        more = (None, *map(list, self.geometry), False, [0, 0], 1, (True, False, False))
+        return torch.ops.aten.convolution_backward(grad, a, weight, *more)[0]
 
     def outer(self, x: Tensor, h: Tensor) -> Tensor:
         """sum over pixels of x's channels times h's; h in channels_last."""
@@ -127,25 +134,28 @@ class _Pass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, core: Tensor, bias: Tensor | None, run: KPass, stages: Stages) -> Tensor:
         x = x.contiguous(memory_format=layout_of(x)) if x.dim() == 4 else x
         a = stages.into(x, stages.u_in)
+        moves = 0 in run.cores
+        h = stages.through(a, run.cores[0] if moves else core)
         ctx.run, ctx.stages = run, stages
-        ctx.save_for_backward(x, core, a)
-        return stages.out_of(stages.through(a, core), stages.u_out, bias, x)
+        ctx.save_for_backward(x, core, a, h if moves else None)
+        return stages.out_of(h, run.k[0] if moves else stages.u_out, bias, x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        (x, core, a), run, stages = ctx.saved_tensors, ctx.run, ctx.stages
+        (x, core, a, h), run, stages = ctx.saved_tensors, ctx.run, ctx.stages
         if x.dim() == 4:
             grad_y = grad_y.contiguous(memory_format=layout_of(x))
-        grad_b = stages.into(grad_y, stages.u_out)
-        if 0 in run.cores:
-            run.add(0, stages.outer(grad_y, stages.through(a, run.cores[0])))
-        if 1 in run.cores:
-            run.add(1, stages.outer(x, stages.back(a, run.cores[1], grad_b)))
+        if h is not None:
+            run.add(0, stages.outer(grad_y, h))
+        grad_b, grad_x, moves = stages.into(grad_y, stages.u_out), None, 1 in run.cores
         stages.window(run, a, grad_b)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = stages.out_of(stages.back(a, core, grad_b), stages.u_in, None, x)
+        if moves or ctx.needs_input_grad[0]:
+            z = stages.back(a, run.cores[1] if moves else core, grad_b)
+            if moves:
+                run.add(1, stages.outer(x, z))
+            if ctx.needs_input_grad[0]:
+                grad_x = stages.out_of(z, run.k[1] if moves else stages.u_in, None, x)
         # the core takes part so that the pass reaches layers whose input wants no gradient; its own is not needed
         return grad_x, None, None, None, None
 

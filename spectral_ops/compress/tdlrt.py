@@ -155,7 +155,8 @@ class TDLRT(torch.optim.Optimizer):
         for layer in self._layers.values():
             m = layer.module
             shapes = {i: [q.shape[1], *(r for j, r in enumerate(m.core.shape) if j != i)] for i, q in layer.q.items()}
-            runs.append(KPass({i: q.mT.reshape(shapes[i]).movedim(0, i) for i, q in layer.q.items()}))
+            cores = {i: q.mT.reshape(shapes[i]).movedim(0, i) for i, q in layer.q.items()}
+            runs.append(KPass(cores, {i: layer.bases[i] @ s for i, s in layer.s.items()}))
         wanted = [p for p in rest if p.requires_grad]
         random = torch.random.fork_rng({p.device for p in self._model.parameters() if p.is_cuda})
         with contextlib.ExitStack() as stack:
@@ -285,7 +286,16 @@ class TDLRT(torch.optim.Optimizer):
 
 
 def _svd(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Left singular vectors and singular values; by way of the R of a QR, which for (154, 1386) is ten times faster."""
+    """Left singular vectors and singular values, descending.
+
+    Of float32 by way of M M^T in float64, which squares the condition and has twice the digits: half of the time of a
+    QR followed by the SVD of R, which itself takes a tenth of that of M's SVD, for (154, 1386).
+    """
+    if matrix.dtype != torch.float64:
+        exact = matrix.double()
+        squares, u = torch.linalg.eigh(exact @ exact.mT)
+        least = min(matrix.shape[-2:])
+        return u.flip(-1)[..., :least].to(matrix.dtype), squares.flip(-1)[..., :least].clamp(min=0).sqrt()
     if matrix.shape[-1] > matrix.shape[-2]:
         matrix = torch.linalg.qr(matrix.mT, mode="r")[1].mT
     u, values, _ = torch.linalg.svd(matrix, full_matrices=False)
