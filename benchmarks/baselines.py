@@ -153,6 +153,16 @@ def branch_conv2d(
     return ACTIVATIONS[activation](y).unflatten(1, weight.shape[:2])
 
 
+def branch_conv2d_backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+    *wants: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    flat = (grad_y.flatten(1, 2), x.flatten(1, 2), weight.flatten(0, 1))
+    geometry = (list(stride), list(padding), list(dilation), False, [0, 0], weight.shape[0])
+    grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(*flat, None, *geometry, [*wants, False])
+    return grad_x.view(x.shape), grad_weight.view(weight.shape)
+
+
 def spectral_conv2d_matmul(
     x: Tensor,
     transform: Tensor,

@@ -47,6 +47,9 @@ def cases() -> Iterator[Case]:
         for op, build in {"branch_conv2d": _branch_conv2d, "spectral_conv2d": _spectral_conv2d}.items():
             for training in (False, True):
                 yield Case(f"{op} {sizes} {passes(training)}", op, partial(build, i, training), "odd shapes")
+        yield Case(
+            f"branch_conv2d_backward {sizes} fwd", "branch_conv2d_backward", partial(_gradients, i), "odd shapes"
+        )
     for shape, dim in PRODUCTS:
         for training in (False, True):
             name = f"mode_product {'x'.join(map(str, shape))} dim={dim} {passes(training)}"
@@ -110,6 +113,13 @@ def _odd(i: int) -> tuple[Tensor, Tensor, Tensor, str, list[list[int]]]:
     values = Values("odd convolutions")
     weight = values.normal(q, out, width, *window, scale=(width * window[0] * window[1]) ** -0.5)
     return values.normal(n, q, width, *image), weight, values.normal(q, out), activation, [[2, 1], [1, 2], [1, 1]]
+
+
+def _gradients(i: int) -> Built:
+    x, weight, _, _, geometry = _odd(i)
+    grad = torch.ones_like(torch.ops.spectral.branch_conv2d(x, weight, None, "none", *geometry))
+    args = [grad, x, weight, *geometry, True, True]
+    return _compare("branch_conv2d_backward", args, baselines.branch_conv2d_backward, False, [])
 
 
 def _branch_conv2d(i: int, training: bool) -> Built:

@@ -220,6 +220,13 @@ def _branch_conv2d(x: Tensor, weight: Tensor, b: Any = None, activation: str = "
     return [_layer(weight, pixels)]
 
 
+def _branch_conv2d_backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    want_x: bool = True, want_weight: bool = True,
+) -> list[Stage]:  # fmt: skip
+    return [_layer(weight, grad_y[:, 0, 0].numel())] * (want_x + want_weight)
+
+
 def _spectral_conv2d(
     x: Tensor, transform: Tensor, weight: Tensor, b: Any, activation: str, inverse: Tensor, *geometry: Any
 ) -> list[Stage]:
@@ -313,6 +320,7 @@ FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "spectral_ensemble_backward": _ensemble_backward,
     "mode_product": _mode_product,
     "branch_conv2d": _branch_conv2d,
+    "branch_conv2d_backward": _branch_conv2d_backward,
     "spectral_conv2d": _spectral_conv2d,
     "tucker_conv2d": _tucker_conv2d,
     "tucker_conv2d_backward": _tucker_conv2d_backward,

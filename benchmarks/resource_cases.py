@@ -68,6 +68,12 @@ def _backward(width: int, dtype: torch.dtype) -> list[Any]:
     return [_empty(Q, N, width, dtype=dtype), x, *layers, True]
 
 
+def _two_layers(width: int, dtype: torch.dtype) -> list[Any]:
+    """Wide, or complex: layer by layer, each with an activation before and after."""
+    grad, x, weights, biases, *_ = _backward(width if dtype.is_complex else max(width, 128), dtype)
+    return [grad, x, weights[:2], biases[:2], ["modrelu" if dtype.is_complex else "gelu"] * 2, True]
+
+
 def _with_grads(width: int, dtype: torch.dtype) -> list[Any]:
     return [*_cross_entropy(width, dtype), True]
 
@@ -85,12 +91,28 @@ def _spectral_linear(width: int, dtype: torch.dtype) -> list[Any]:
 def _recurrent(width: int, dtype: torch.dtype) -> list[Any]:
     weights = [_empty(Q, width, width, dtype=dtype) for _ in range(3)]
     x, state = _empty(28, Q, N, width, dtype=dtype), _empty(Q, N, width, dtype=dtype)
-    return [x, *weights, _empty(Q, width, dtype=dtype), state, "tanh", "none", None]
+    name = "modrelu" if dtype.is_complex else "tanh"
+    return [x, *weights, _empty(Q, width, dtype=dtype), state, name, "none", None]
 
 
 def _recurrent_backward(width: int, dtype: torch.dtype) -> list[Any]:
+    width = min(width, 64)  # what the states may have
     x, *weights, state, _, _, lengths = _recurrent(width, dtype)
-    return [x, state, x, x, *weights, state, x, "gelu", "tanh", lengths, True]
+    names = ["cardioid", "modrelu"] if dtype.is_complex else ["gelu", "tanh"]
+    return [x, state, x, x, *weights, state, x, *names, lengths, True]
+
+
+def _convolution(width: int, dtype: torch.dtype) -> list[Any]:
+    channels, name = min(width, 64), "modrelu" if dtype.is_complex else "gelu"
+    layer = [_empty(4, channels, channels, 3, 3, dtype=dtype), _empty(4, channels, dtype=dtype), name]
+    return [_empty(32, 4, channels, 32, 32, dtype=dtype), *layer, (1, 1), (1, 1), (1, 1)]
+
+
+def _strided_backward(width: int, dtype: torch.dtype) -> list[Any]:
+    """In channels_last, stride 2."""
+    x, weight, *_ = _convolution(width, dtype)
+    images = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    return [x[..., ::2, ::2].contiguous(), images, weight, (2, 2), (1, 1), (1, 1), True, True]
 
 
 def _csg(width: int, dtype: torch.dtype) -> list[Any]:
@@ -132,6 +154,10 @@ CASES: dict[str, list[tuple[str, Make]]] = {
         ("branch_mlp_backward", _backward),
         ("spectral_mlp_cross_entropy_with_grads", _with_grads),
     ],
+    "layer": [("branch_mlp_backward", _two_layers), ("branch_rnn_backward", _recurrent_backward)],
+    "weights": [("branch_mlp_backward", _two_layers), ("branch_rnn_backward", _recurrent_backward)],
+    "branch_conv2d": [("branch_conv2d", _convolution), ("branch_conv2d_backward", _strided_backward)],
+    "conv2d_weights": [("branch_conv2d_backward", _strided_backward)],
     "spectral_linear": [("spectral_linear", _spectral_linear)],
     "branch_rnn": [("branch_rnn_with_states", _recurrent)],
     "branch_rnn_backward": [("branch_rnn_backward", _recurrent_backward)],

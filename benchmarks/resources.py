@@ -49,17 +49,19 @@ class Built(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One launch of an op at a tile row, for one architecture."""
+    """One launch of an op at a tile row, for one architecture. variant: counts those of one kernel."""
 
     op: str
     dtype: torch.dtype
     row: tiles.Tile
     arch: int
     launch: Launch
+    variant: int = 1
 
     @property
     def id(self) -> str:
         kernel = self.launch.kernel.fn.__name__.removesuffix("_kernel")
+        kernel += f" {self.variant}" if self.variant > 1 else ""
         return f"{self.row.id} | {self.op} | {kernel} | {tiles.kind(self.dtype)} | sm_{self.arch}"
 
 
@@ -72,10 +74,12 @@ def cases() -> Iterator[Case]:
                 if dtype.is_complex and not op_table[op].complex_together:
                     continue
                 for arch in row.archs:
-                    args = make(min(row.widest, 256), dtype)
-                    for launch in plan(op, args, arch):
-                        if launch.tile is row:
-                            yield Case(op, dtype, row, arch, launch)
+                    launches: dict[str, list[Launch]] = {}
+                    for launch in plan(op, make(min(row.widest, 256), dtype), arch):
+                        same = launches.setdefault(launch.kernel.fn.__name__, [])
+                        if launch.tile is row and launch.constants not in [other.constants for other in same]:
+                            same.append(launch)
+                            yield Case(op, dtype, row, arch, launch, len(same))
 
 
 def plan(op: str, args: list[Any], arch: int) -> list[Launch]:

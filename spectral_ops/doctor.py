@@ -216,6 +216,11 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "spectral_ensemble_backward": lambda d: (_outputs(d), *_data(d), *_network(d), _branch_weights(d)),
     "mode_product": lambda d: (*_data(d), 2),
     "branch_conv2d": lambda d: (torch.zeros(_N, _Q, _I, 4, 4, device=d), *_convolution(d)),
+    "branch_conv2d_backward": lambda d: (
+        torch.zeros(_N, _Q, _O, 2, 2, device=d),
+        torch.zeros(_N, _Q, _I, 4, 4, device=d),
+        _convolution(d)[0],
+    ),
     "spectral_conv2d": lambda d: (torch.zeros(_N, _Q * _I, 4, 4, device=d), _data(d)[1], *_convolution(d), _data(d)[1]),
     "tucker_conv2d": _tucker,
     "tucker_conv2d_backward": lambda d: (torch.zeros(_N, _O, 2, 2, device=d), *_tucker_taps(d)),

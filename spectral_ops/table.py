@@ -196,8 +196,17 @@ _ROWS = (
         "branch_conv2d",
         f"(Tensor x, Tensor weight, Tensor? bias=None, str activation='none', {_GEOMETRY}) -> Tensor",
         None,
-        ("reference",),
+        ("triton", "reference"),
         composed=True,
+        complex_together=("x", "weight", "bias"),
+    ),
+    Row(
+        "branch_conv2d_backward",
+        f"(Tensor grad_y, Tensor x, Tensor weight, {_GEOMETRY}, bool want_grad_x=True, bool want_grad_weight=True) "
+        "-> (Tensor, Tensor)",
+        None,
+        ("triton", "reference"),
+        complex_together=("grad_y", "x", "weight"),
     ),
     Row(
         "spectral_conv2d",

@@ -280,20 +280,7 @@ def _spectral_ensemble_backward(m: Arithmetic, args: list[Any]) -> list[Value]:
     return [*m.network_backward(grad_logits, branches, ws, bs, acts, want), grad_shares]
 
 
-def _spectral_conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
-    x, transform, weight, bias, activation, inverse, *geometry = args
-    q = transform.v.shape[1]
-    tubes = Value(x.v.unflatten(1, (q, -1)), x.e.unflatten(1, (q, -1)))
-    h = m.convolve(m.along(tubes, transform, 1), weight, bias, activation, geometry)
-    y = m.along(h, inverse, 1)
-    if activation == "none":  # as one convolution: nothing cancels before the products are added
-        sizes = [m.exact(t.v.abs()) for t in (tubes, transform, weight, inverse)]
-        most = m.along(m.convolve(m.along(*sizes[:2], 1), sizes[2], None, "none", geometry), sizes[3], 1)
-        terms = weight.v[0, 0].numel() * transform.v.numel()
-        y.e = y.e + m.dot(terms, most.v)
-    return [Value(y.v.flatten(1, 2), y.e.flatten(1, 2))]
-
-
+import conv_bounds  # noqa: E402
 import csg_bounds  # noqa: E402  (made of the parts above, as the next)
 import tucker_bounds  # noqa: E402
 from recurrent_bounds import rewind, rollout  # noqa: E402
@@ -320,7 +307,8 @@ _OPS = {
     "spectral_ensemble_backward": _spectral_ensemble_backward,
     "mode_product": lambda m, args: [m.along(*args)],
     "branch_conv2d": lambda m, args: [m.convolve(*args[:4], args[4:])],
-    "spectral_conv2d": _spectral_conv2d,
+    "branch_conv2d_backward": conv_bounds.backward,
+    "spectral_conv2d": conv_bounds.spectral,
     "tucker_conv2d": tucker_bounds.conv2d,
     "tucker_conv2d_backward": tucker_bounds.conv2d_backward,
     "branch_rnn": lambda m, args: rollout(m, args)[:2],

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from samples import Sample, T, make_row
 
+from spectral_ops.ops.checks import convolved
+
 # N, Q, Q', C/Q, O/Q, (H, W), kernel, matrix, inverse, which of x, transform, weight, bias, inverse are complex
 # (0: no bias), activation, (stride, padding, dilation). Where matrix is "dft" the kinds of both matrices are complex.
 _PLAIN = ((1, 1), (0, 0), (1, 1))
@@ -36,6 +38,10 @@ def rows() -> Iterator[Sample]:
         words, pairs = (*sizes, kind, parts, act), [list(pair) for pair in geometry]
         data = transform or x or not (weight or bias)
         yield make_row("branch_conv2d", [T((n, p, i, *image), imaginary=data), *layer, *pairs], *words)
+        result = T((n, p, o, *convolved(image, kernel, *geometry)), imaginary=data or weight)
+        grads = [result, T((n, p, i, *image), imaginary=data), layer[0], *pairs, True, True]
+        if data or weight:
+            yield make_row("branch_conv2d_backward", grads, *words)
         matrices = T((p, q), kind, imaginary=transform), T((q, p), back, imaginary=inverse)
         args = [T((n, q * i, *image), imaginary=x), matrices[0], *layer, matrices[1], *pairs]
         yield make_row("spectral_conv2d", args, *words)

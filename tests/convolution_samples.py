@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from samples import Sample, T, make_row
 
+from spectral_ops.ops.checks import convolved
+
 # ---- branch_conv2d, spectral_conv2d: N, Q, Q', C/Q, O/Q, (H, W), kernel, matrix, bias, activation, geometry --------
 # geometry: stride, padding, dilation
 _PLAIN = ((1, 1), (0, 0), (1, 1))
@@ -51,6 +53,10 @@ def rows() -> list[Sample]:
         geometry = [list(pair) for pair in geometry]
         words = (*sizes, matrix, "b" if bias else "0", act)
         rows.append(make_row("branch_conv2d", [T((n, p, i, *image)), *layer, *geometry], *words))
+        result = convolved(image, kernel, *geometry)
+        wants = (o != 9, o != 7)  # once without each gradient
+        grads = [T((n, p, o, *result)), T((n, p, i, *image)), layer[0], *geometry, *wants]
+        rows.append(make_row("branch_conv2d_backward", grads, *sizes, f"x{wants[0]:d}w{wants[1]:d}"))
         args = [T((n, q * i, *image)), T((p, q), matrix), *layer, T((q, p), matrix), *geometry]
         rows.append(make_row("spectral_conv2d", args, *words))
     return rows

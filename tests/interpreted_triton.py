@@ -127,7 +127,7 @@ def test_nan_and_inf_pass_through(row: Sample, value: float) -> None:
 )
 def test_a_program_with_several_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of few samples each tile has a program of its own; of many a program adds the gradients of its tiles."""
-    for module in ("network_gradients", "branch_rnn_backward"):
+    for module in ("network_gradients", "layers"):
         monkeypatch.setattr(triton_backend.kernels(module), "PROGRAMS", 1)
     row = next(row for row in RIGHT if row.id.startswith(name))
     check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)

@@ -13,6 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 
 import spectral_ops
+from spectral_ops import triton_backend
 from spectral_ops.nn import BranchConv2d, FromBranches2d, SpectralConv2d, SpectralPool, ToBranches2d
 from spectral_ops.ops import spectral_conv2d
 from spectral_ops.transforms import DCT, Identity, Matrix, Transform
@@ -210,15 +211,15 @@ def test_a_forced_kernel_raises_its_reason() -> None:
     layer = SpectralConv2d(4, 4, 3, branches=2)
     with spectral_ops.use("cpp"), pytest.raises(RuntimeError, match="spectral_conv2d has no cpp kernel"):
         layer(torch.ones(1, 4, 5, 5))
-    assert spectral_ops.backends("branch_conv2d", torch.ones(1, 2, 1, 3, 3), torch.ones(2, 1, 1, 1, 1)) == [
-        ("reference", None)
-    ]
+    found = spectral_ops.backends("branch_conv2d", torch.ones(1, 2, 1, 3, 3), torch.ones(2, 1, 1, 1, 1))
+    assert found == [("triton", "Triton kernels take CUDA tensors, and these are on cpu"), ("reference", None)]
 
 
-def test_no_warning_on_a_gpu() -> None:
+def test_no_warning_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A composition of library calls is not a slow reference."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    monkeypatch.setattr(triton_backend, "missing", lambda: "it is not installed")
     with FakeTensorMode():
         y = ops.branch_conv2d(torch.empty(1, 2, 4, 3, 3, device="cuda"), torch.empty(2, 4, 4, 1, 1, device="cuda"))
     assert y.device.type == "cuda"

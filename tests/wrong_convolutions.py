@@ -68,11 +68,28 @@ _PRODUCT = [
 ]
 
 
+# ---- branch_conv2d_backward: grad_y, x, weight ---------------------------------------------------------------------
+_GRAD = T((2, 3, 6, 3, 6))
+_BACKWARD = [
+    (
+        ValueError, "grad_y must be (N, Q', O/Q, H', W') = (2, 3, 6, 3, 6), got (2, 3, 6, 3, 5)",
+        T((2, 3, 6, 3, 5)), _IMAGES, _KERNEL,
+    ),
+    (ValueError, "x must be (N, Q', C/Q, H, W), got (2, 3, 4)", _GRAD, T((2, 3, 4)), _KERNEL),
+    (
+        TypeError, f"grad_y must be {SINGLE} as the result, got torch.float64",
+        T(_GRAD.shape, dtype=F64), _IMAGES, _KERNEL,
+    ),
+    (TypeError, "grad_y must be on cpu as the result, got meta", T(_GRAD.shape, device="meta"), _IMAGES, _KERNEL),
+]  # fmt: skip
+
+
 def rows() -> list[Wrong]:
     """Of the ops."""
     rows: list[Wrong] = []
     rows += [Wrong("mode_product", error, text, tuple(args)) for error, text, *args in _PRODUCT]
     rows += [Wrong("branch_conv2d", error, text, tuple(args)) for error, text, *args in _BRANCH_CONV]
+    rows += [Wrong("branch_conv2d_backward", error, text, tuple(args)) for error, text, *args in _BACKWARD]
     for error, text, x, transform, weight, inverse in _SPECTRAL_CONV:
         rows.append(Wrong("spectral_conv2d", error, text, (x, transform, weight, _B, "none", inverse)))
     for error, text, weight, bias, act, *geometry in _CONV:

@@ -1,7 +1,8 @@
-"""branch_rnn_backward on the GPU: back through all steps in one kernel, the weight gradients in registers.
+"""branch_rnn_backward on the GPU: only what waits for the step after runs step by step.
 
-A program takes a branch and every S-th tile of its samples; its three weight gradients are added up over all steps of
-its tiles, and then in order over the programs.
+That is g_t = from above + conj(W_h)^T d_(t+1) and d_t = g_t act_h'(z_t), one product a step; a program takes a tile of
+samples of a branch back through all steps. The arguments z_t, where the states do not tell the slope, what comes from
+above, conj(W_y)^T e_t, and afterwards the gradients of x and of the weights are products over all steps at once.
 """
 
 from __future__ import annotations
@@ -13,139 +14,144 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import branch_rnn, sums, tiles
-from .launch import Launch, blocks, padded, precision
-from .network_gradients import PROGRAMS
-from .vocabulary import descend, dot
+from . import layers, sums, tiles
+from .launch import Launch, blocks, named, padded, planar, precision
+from .vocabulary import descend, load, product, store
+
+TOLD = ("none", "relu", "tanh", "sigmoid", "crelu", "zrelu")  # activations whose slope the result tells
 
 
 @triton.jit
-def slope(g, h, NAME: tl.constexpr):
+def slope(g_re, g_im, h_re, h_im, NAME: tl.constexpr, OFFSET: tl.constexpr, COMPLEX: tl.constexpr):
     """g times the derivative of an activation whose result h tells it."""
-    if NAME == "relu":
-        g = tl.where(h <= 0, 0.0, g)
-    elif NAME == "tanh":
-        g = g * (1 - h * h)
+    if NAME == "tanh":
+        g_re = g_re * (1 - h_re * h_re)
+        g_im = g_re
     elif NAME == "sigmoid":
-        g = g * (h * (1 - h))
+        g_re = g_re * (h_re * (1 - h_re))
+        g_im = g_re
     else:
-        tl.static_assert(NAME == "none")
-    return g
+        g_re, g_im = descend(g_re, g_im, h_re, h_im, NAME, OFFSET, COMPLEX)
+    return g_re, g_im
 
 
 @triton.jit
 def branch_rnn_backward_kernel(
-    grad_y_ptr, grad_h_ptr, grad_states_ptr, x_ptr, weight_x_ptr, weight_h_ptr, weight_y_ptr, bias_ptr, h0_ptr,
-    states_ptr, lengths_ptr, grad_x_ptr, grad_h0_ptr, parts_ptr, steps, branches, n, splits, total,
-    I: tl.constexpr, P: tl.constexpr, O: tl.constexpr, NAME_H: tl.constexpr, NAME_Y: tl.constexpr,
-    PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_P: tl.constexpr,
-    BLOCK_O: tl.constexpr,
+    above_ptr, grad_h_ptr, grad_states_ptr, z_ptr, weight_ptr, lengths_ptr, d_ptr, grad_h0_ptr, steps, branches, n,
+    P: tl.constexpr, NAME: tl.constexpr, OFFSET: tl.constexpr, RESULTS: tl.constexpr, COMPLEX: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """parts (splits, branches, total): the gradients of weight_x, weight_h, weight_y and bias."""
+    """d_t of all steps. RESULTS: z are not arguments but states, which tell the slope."""
     pid = tl.program_id(0).to(tl.int64)
-    q, split = pid % branches, pid // branches
-    i, p, o = tl.arange(0, BLOCK_I), tl.arange(0, BLOCK_P), tl.arange(0, BLOCK_O)
-    x_there, h_there = (p < P)[:, None] & (i < I)[None, :], (p < P)[:, None] & (p < P)[None, :]
-    y_there = (o < O)[:, None] & (p < P)[None, :]
-    weight_x = tl.load(weight_x_ptr + (q * P + p)[:, None] * I + i[None, :], mask=x_there, other=0.0)
-    weight_h = tl.load(weight_h_ptr + (q * P + p)[:, None] * P + p[None, :], mask=h_there, other=0.0)
-    weight_y = tl.load(weight_y_ptr + (q * O + o)[:, None] * P + p[None, :], mask=y_there, other=0.0)
-    sum_x = tl.zeros((BLOCK_P, BLOCK_I), tl.float32)
-    sum_h = tl.zeros((BLOCK_P, BLOCK_P), tl.float32)
-    sum_y = tl.zeros((BLOCK_O, BLOCK_P), tl.float32)
-    sum_b = tl.zeros((BLOCK_P,), tl.float32)
-    for tile in range(split, tl.cdiv(n, BLOCK_N), splits):
-        rows = tile * BLOCK_N + tl.arange(0, BLOCK_N)
-        valid = rows < n
-        there = valid[:, None] & (p < P)[None, :]
-        at = rows[:, None] * P + p[None, :]
-        lengths = tl.zeros((BLOCK_N,), tl.int64) + steps
-        if lengths_ptr is not None:
-            lengths = tl.load(lengths_ptr + rows, mask=valid, other=0)
-        g = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
-        if grad_h_ptr is not None:
-            g += tl.load(grad_h_ptr + q * n * P + at, mask=there, other=0.0).to(tl.float32)
-        for back in range(steps):
-            t = steps - 1 - back
-            step = q + branches * t
-            running = valid & (lengths > t)
-            # H_(t-1): the state before, or h0 before the first step
-            past = tl.zeros((BLOCK_N, BLOCK_P), tl.int64) + t
-            before = tl.load(states_ptr + (step - branches) * n * P + at, mask=there & (past > 0), other=0.0)
-            before += tl.load(h0_ptr + q * n * P + at, mask=there & (past == 0), other=0.0)
-            h = tl.load(states_ptr + step * n * P + at, mask=there, other=0.0)
-            x_mask = running[:, None] & (i < I)[None, :]
-            x = tl.load(x_ptr + (step * n + rows)[:, None] * I + i[None, :], mask=x_mask, other=0.0)
-            if grad_states_ptr is not None:
-                g += tl.load(grad_states_ptr + step * n * P + at, mask=there, other=0.0).to(tl.float32)
-            if grad_y_ptr is not None and O > 0:
-                e_mask = running[:, None] & (o < O)[None, :]
-                e = tl.load(grad_y_ptr + (step * n + rows)[:, None] * O + o[None, :], mask=e_mask, other=0.0)
-                e = e.to(tl.float32)
-                if NAME_Y != "none":
-                    z = dot(h, tl.trans(weight_y), tl.zeros((BLOCK_N, BLOCK_O), tl.float32), PRECISION)
-                    e, _ = descend(e, e, z, z, NAME_Y, 0.0, False)
-                e = tl.where(e_mask, e, 0.0).to(weight_y.dtype)
-                above = dot(e, weight_y, tl.zeros((BLOCK_N, BLOCK_P), tl.float32), PRECISION)
-                g += tl.where(running[:, None] & (p < P)[None, :], above, 0.0)
-                sum_y = dot(tl.trans(e), h, sum_y, PRECISION)
-            if NAME_H == "gelu" or NAME_H == "silu":
-                z = dot(x, tl.trans(weight_x), tl.zeros((BLOCK_N, BLOCK_P), tl.float32), PRECISION)
-                if bias_ptr is not None:
-                    z += tl.load(bias_ptr + q * P + p, mask=p < P, other=0.0)[None, :]
-                z = dot(before, tl.trans(weight_h), z, PRECISION)
-                d, _ = descend(g, g, z, z, NAME_H, 0.0, False)
-            else:
-                d = slope(g, h.to(tl.float32), NAME_H)
-            d = tl.where(running[:, None] & (p < P)[None, :], d, 0.0)
-            sum_b += tl.sum(d, 0)
-            d = d.to(weight_h.dtype)
-            sum_x = dot(tl.trans(d), x, sum_x, PRECISION)
-            sum_h = dot(tl.trans(d), before, sum_h, PRECISION)
-            if grad_x_ptr is not None:
-                below = dot(d, weight_x, tl.zeros((BLOCK_N, BLOCK_I), tl.float32), PRECISION)
-                below = tl.where(running[:, None], below, 0.0).to(grad_x_ptr.dtype.element_ty)
-                mask = valid[:, None] & (i < I)[None, :]
-                tl.store(grad_x_ptr + (step * n + rows)[:, None] * I + i[None, :], below, mask=mask)
-            passed = dot(d, weight_h, tl.zeros((BLOCK_N, BLOCK_P), tl.float32), PRECISION)
-            g = tl.where(running[:, None], passed, g)
-            g = tl.where(there, g, 0.0)
-        tl.store(grad_h0_ptr + q * n * P + at, g.to(grad_h0_ptr.dtype.element_ty), mask=there)
-    part_ptr = parts_ptr + (split * branches + q) * total
-    tl.store(part_ptr + p[:, None] * I + i[None, :], sum_x, mask=x_there)
-    tl.store(part_ptr + P * I + p[:, None] * P + p[None, :], sum_h, mask=h_there)
-    tl.store(part_ptr + P * (I + P) + o[:, None] * P + p[None, :], sum_y, mask=y_there)
-    if bias_ptr is not None:
-        tl.store(part_ptr + P * (I + P + O) + p, sum_b, mask=p < P)
+    q = pid % branches
+    rows = pid // branches * BLOCK_N + tl.arange(0, BLOCK_N)
+    valid, p = rows < n, tl.arange(0, BLOCK_P)
+    there = valid[:, None] & (p < P)[None, :]
+    inside = (p < P)[:, None] & (p < P)[None, :]
+    w_re, w_im = load(weight_ptr, (q * P + p)[:, None] * P + p[None, :], inside, COMPLEX)
+    w_im = -w_im
+    at = rows[:, None] * P + p[None, :]
+    lengths = tl.zeros((BLOCK_N,), tl.int64) + steps
+    if lengths_ptr is not None:
+        lengths = tl.load(lengths_ptr + rows, mask=valid, other=0)
+    g_re = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
+    g_im = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
+    if grad_h_ptr is not None:
+        g_re, g_im = load(grad_h_ptr, q * n * P + at, there, COMPLEX)
+        g_re, g_im = g_re.to(tl.float32), g_im.to(tl.float32)
+    for back in range(steps):
+        t = steps - 1 - back
+        step_at = (q + branches * t) * n * P + at  # 64 bits, as q
+        running = there & (lengths > t)[:, None]
+        if grad_states_ptr is not None:
+            here_re, here_im = load(grad_states_ptr, step_at, there, COMPLEX)
+            g_re, g_im = g_re + here_re, g_im + here_im
+        if above_ptr is not None:
+            above_re, above_im = load(above_ptr, step_at, there, COMPLEX)
+            g_re, g_im = g_re + above_re, g_im + above_im
+        z_re, z_im = load(z_ptr, step_at, there, COMPLEX)
+        z_re, z_im = z_re.to(tl.float32), z_im.to(tl.float32)
+        if RESULTS:
+            d_re, d_im = slope(g_re, g_im, z_re, z_im, NAME, OFFSET, COMPLEX)
+        else:
+            d_re, d_im = descend(g_re, g_im, z_re, z_im, NAME, OFFSET, COMPLEX)
+        d_re, d_im = tl.where(running, d_re, 0.0), tl.where(running, d_im, 0.0)
+        store(d_ptr, step_at, d_re, d_im, there, COMPLEX)
+        d_re, d_im = d_re.to(w_re.dtype), d_im.to(w_re.dtype)
+        below_re = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
+        below_im = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
+        below_re, below_im = product(d_re, d_im, w_re, w_im, below_re, below_im, PRECISION, COMPLEX)
+        g_re, g_im = tl.where(running, below_re, g_re), tl.where(running, below_im, g_im)
+    store(grad_h0_ptr, q * n * P + at, g_re, g_im, there, COMPLEX)
 
 
-def why_not(grad_y: Any, grad_h: Any, grad_states: Any, *layer: Any) -> str | None:
-    if not layer[0].shape[2]:
-        return "a batch of no samples is left to the reference"
-    return branch_rnn.limits("branch_rnn_backward", *layer)
+def why_not(
+    grad_y: Any, grad_h: Any, grad_states: Any, x: Tensor, weight_x: Tensor, weight_h: Tensor, weight_y: Tensor, *_: Any
+) -> str | None:
+    if not x.shape[2] or not weight_h.numel():
+        return "no samples, or states of no features, are left to the reference"
+    reason = tiles.too_wide("branch_rnn_backward", weight_x.dtype, weight_x.shape[1])
+    return reason or tiles.too_wide("layer", weight_x.dtype, x.shape[3], weight_y.shape[1])
 
 
 def plan(args: list[Any], out: tuple[Tensor, ...], arch: int) -> list[Launch]:
     (grad_y, grad_h, grad_states, x, weight_x, weight_h, weight_y, bias, h0, states, *options) = args
     activation_h, activation_y, lengths, want = options
     grad_x, grad_weight_x, grad_weight_h, grad_weight_y, grad_bias, grad_h0 = out
-    steps, q, n, i = x.shape
+    steps, q, n, _ = x.shape
     p, o = weight_x.shape[1], weight_y.shape[1]
-    tile = tiles.pick("branch_rnn_backward", x.dtype, max(i, p, o), arch)
-    block = tile.blocks["N"]
-    splits = min(blocks(n, block), blocks(PROGRAMS, q))
-    outs = [grad_weight_x, grad_weight_h, grad_weight_y, *([] if bias is None else [grad_bias])]
-    total = sum(t.numel() // q for t in outs)
-    parts = x.new_empty(splits, q, total, dtype=torch.float32)
+    wide = torch.complex64 if x.is_complex() else torch.float32
+
+    def buffer(width: int) -> Tensor:
+        return x.new_empty(steps, q, n, width, dtype=wide)
+
+    launches, z = [], states
+    if activation_h not in TOLD:
+        z = buffer(p)
+        launches += [
+            layers.layer(x, "none", weight_x, bias, z, arch, lengths=lengths),
+            layers.layer(states, "none", weight_h, None, z, arch, x0=h0, add=True, lengths=lengths),
+        ]
+    above, d, results = None, buffer(p), None
+    if grad_y is not None and o:
+        above = buffer(p)
+        if activation_y != "none":
+            results = buffer(o)
+            launches.append(layers.layer(states, "none", weight_y, None, results, arch, lengths=lengths))
+        launches.append(layers.back(grad_y, results, activation_y, weight_y, above, arch, lengths=lengths))
+    launches.append(_steps(above, grad_h, grad_states, z, weight_h, activation_h, lengths, d, grad_h0, arch))
+    if want:
+        launches.append(layers.back(d, None, "none", weight_x, grad_x, arch, lengths=lengths))
+    outs = [grad_weight_x, grad_weight_h, *([] if bias is None else [grad_bias])]
+    factors = [(d, None, "none", x, None, grad_weight_x), (d, None, "none", states, h0, grad_weight_h)]
+    if above is None:
+        grad_weight_y.zero_()
+    else:
+        outs.append(grad_weight_y)
+        factors.append((grad_y, results, activation_y, states, None, grad_weight_y))
+    parts, start = layers.parts_of(d, outs, arch), 0
+    for g, at, activation, h, first, grad in factors:
+        has_bias = grad is grad_weight_h and bias is not None
+        launches.append(
+            layers.weights(g, at, activation, h, "none", grad, has_bias, parts, start, arch, x0=first, lengths=lengths)
+        )
+        start += (planar(grad).numel() + (planar(grad_bias).numel() if has_bias else 0)) // q
+    return [*launches, sums.plan(parts, outs, arch)]
+
+
+def _steps(
+    above: Tensor | None, grad_h: Tensor | None, grad_states: Tensor | None, z: Tensor, weight: Tensor,
+    activation: str, lengths: Tensor | None, d: Tensor, grad_h0: Tensor, arch: int,
+) -> Launch:  # fmt: skip
+    steps, q, n, p = d.shape
+    tile, (name, offset) = tiles.pick("branch_rnn_backward", weight.dtype, p, arch), named(activation)
     arguments = {
-        "grad_y_ptr": grad_y, "grad_h_ptr": grad_h, "grad_states_ptr": grad_states, "x_ptr": x,
-        "weight_x_ptr": weight_x, "weight_h_ptr": weight_h, "weight_y_ptr": weight_y, "bias_ptr": bias, "h0_ptr": h0,
-        "states_ptr": states, "lengths_ptr": lengths, "grad_x_ptr": grad_x if want else None, "grad_h0_ptr": grad_h0,
-        "parts_ptr": parts, "steps": steps, "branches": q, "n": n, "splits": splits, "total": total,
+        "above_ptr": planar(above), "grad_h_ptr": planar(grad_h), "grad_states_ptr": planar(grad_states),
+        "z_ptr": planar(z), "weight_ptr": planar(weight), "lengths_ptr": lengths, "d_ptr": planar(d),
+        "grad_h0_ptr": planar(grad_h0), "steps": steps, "branches": q, "n": n,
     }  # fmt: skip
     constants = {
-        "I": i, "P": p, "O": o, "NAME_H": activation_h, "NAME_Y": activation_y, "PRECISION": precision(),
-        "BLOCK_N": block, "BLOCK_I": padded(i), "BLOCK_P": padded(p), "BLOCK_O": padded(o),
+        "P": p, "NAME": name, "OFFSET": offset, "RESULTS": activation in TOLD, "COMPLEX": weight.is_complex(),
+        "PRECISION": precision(), "BLOCK_N": tile.blocks["N"], "BLOCK_P": padded(p),
     }  # fmt: skip
-    launch = Launch(branch_rnn_backward_kernel, splits * q, arguments, constants, tile)
-    return [launch, sums.plan(parts, outs, arch)]
+    return Launch(branch_rnn_backward_kernel, q * blocks(n, tile.blocks["N"]), arguments, constants, tile)

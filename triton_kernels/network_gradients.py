@@ -13,12 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import sums, tubes
+from . import layers, sums, tiles, tubes
 from .launch import Launch, blocks, padded, planar
-from .networks import Network, affine, softmax, within
+from .layers import PROGRAMS
+from .networks import Network, affine, logits_gradient, within
 from .vocabulary import activate, descend, load, product, store
-
-PROGRAMS = 264  # about so many: two for each multiprocessor of an H200; a constant, for the sums' order hangs on it
 
 
 @triton.jit
@@ -103,29 +102,15 @@ def network_gradients_kernel(
         # the gradient of the last layer's result
         y_at = (q * n + rows)[:, None] * C + c[None, :]
         there = valid[:, None] & (c < C)[None, :]
-        if target_ptr is not None:
-            store(logits_ptr, y_at, h_re, h_im, there, COMPLEX)
-            target = tl.load(target_ptr + rows, mask=valid, other=0)
-            share, log_sum = softmax(h_re, C, BLOCK_C)
-            hot = c[None, :] == target[:, None]
-            loss = tl.where(valid, log_sum - tl.sum(tl.where(hot, h_re, 0.0), 1), 0.0)
-            old = tl.load(part_ptr + total - 1)
-            tl.store(part_ptr + total - 1, old + tl.sum(loss, 0))
-            g_re = share - hot.to(tl.float32)
-            g_im = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
-        elif shares_ptr is not None:
-            above = tl.load(grad_ptr + rows[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32)
-            weight = tl.load(shares_ptr + q).to(tl.float32)
-            if SOFTMAX:
-                share, _ = softmax(h_re, C, BLOCK_C)
-                score = tl.sum(tl.where(there, share * above, 0.0), 1)
-                g_re = weight * share * (above - score[:, None])
-            else:
-                score = tl.sum(tl.where(there, h_re * above, 0.0), 1)
-                g_re = weight * above
+        if target_ptr is not None or shares_ptr is not None:
+            if logits_ptr is not None:
+                store(logits_ptr, y_at, h_re, h_im, there, COMPLEX)
+            g_re, row_sums = logits_gradient(
+                h_re, q, rows, valid, grad_ptr, target_ptr, shares_ptr, C, BLOCK_C, SOFTMAX
+            )
             g_im = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
             old = tl.load(part_ptr + total - 1)
-            tl.store(part_ptr + total - 1, old + tl.sum(score, 0))
+            tl.store(part_ptr + total - 1, old + tl.sum(row_sums, 0))
         else:
             g_re, g_im = load(grad_ptr, y_at, there, COMPLEX)
             g_re, g_im = g_re.to(tl.float32), g_im.to(tl.float32)
@@ -166,23 +151,27 @@ def plan(
 ) -> list[Launch]:
     """Of branches (Q', N, I): either grad; or target, losses and logits; or grad (N, C), shares and grad_shares."""
     q, n, _ = branches.shape
-    tile = net.tile("network_gradients", arch)
-    block = tile.blocks["N"]
-    splits = min(blocks(n, block), blocks(PROGRAMS, q))
     pieces = 2 if branches.is_complex() else 1
     widths = net.widths
+    scale = 1.0 if target is None else 1 / n
     outs, starts, total, rest = [], [], 0, iter(grad_biases)
     for w, b, grad_w in zip(net.weights, net.biases, grad_weights, strict=True):
         starts.append(total)
         outs += [grad_w] if b is None else [grad_w, next(rest)]
         total += pieces * (w.shape[1] * w.shape[2] + (0 if b is None else w.shape[1]))
     last = losses if losses is not None else grad_shares
+    if tiles.too_wide("network_gradients", net.weights[0].dtype, *widths):
+        return layers.plan(
+            branches, net, arch, grad_x, outs, starts, grad, target, logits, shares, space, last, scale
+        )  # fmt: skip
+    tile = net.tile("network_gradients", arch)
+    block = tile.blocks["N"]
+    splits = min(blocks(n, block), blocks(PROGRAMS, q))
     if last is not None:
         outs, total = [*outs, last], total + 1
     buffered = [sum(map(padded, widths[1 : j + 1])) for j in range(len(widths))]
     parts = branches.new_zeros(splits, q, total, dtype=torch.float32)
     buffer = branches.new_empty(splits * q * block * buffered[-1] * pieces, dtype=torch.float32)
-    scale = 1.0 if target is None else 1 / n
     arguments = {
         "x_ptr": planar(branches), **net.arguments(), "grad_ptr": planar(grad), "target_ptr": target,
         "shares_ptr": shares, "logits_ptr": planar(logits), "grad_x_ptr": planar(grad_x), "parts_ptr": parts,

@@ -62,6 +62,35 @@ def softmax(z, C: tl.constexpr, BLOCK_C: tl.constexpr):
 
 
 @triton.jit
+def logits_gradient(
+    h, q, rows, valid, grad_ptr, target_ptr, shares_ptr, C: tl.constexpr, BLOCK_C: tl.constexpr, SOFTMAX: tl.constexpr
+):
+    """The gradient of a branch's logits h, and what each row adds to its loss or to the gradient of its share.
+
+    With target that of the summed cross-entropy; with shares what grad (n, C) of the mixture gives the branch.
+    """
+    c = tl.arange(0, BLOCK_C)
+    if target_ptr is not None:
+        target = tl.load(target_ptr + rows, mask=valid, other=0)
+        share, log_sum = softmax(h, C, BLOCK_C)
+        hot = c[None, :] == target[:, None]
+        row_sums = tl.where(valid, log_sum - tl.sum(tl.where(hot, h, 0.0), 1), 0.0)
+        g = share - hot.to(tl.float32)
+    else:
+        there = valid[:, None] & (c < C)[None, :]
+        above = tl.load(grad_ptr + rows[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32)
+        weight = tl.load(shares_ptr + q).to(tl.float32)
+        if SOFTMAX:
+            share, _ = softmax(h, C, BLOCK_C)
+            row_sums = tl.sum(tl.where(there, share * above, 0.0), 1)
+            g = weight * share * (above - row_sums[:, None])
+        else:
+            row_sums = tl.sum(tl.where(there, h * above, 0.0), 1)
+            g = weight * above
+    return g, row_sums
+
+
+@triton.jit
 def network_kernel(
     x_ptr, transform_ptr, branches_ptr, weights, biases, logits_ptr, target_ptr, shares_ptr, parts_ptr, n, branches,
     Q: tl.constexpr, WIDTHS: tl.constexpr, PADDED: tl.constexpr, NAMES: tl.constexpr, OFFSETS: tl.constexpr,

@@ -13,7 +13,7 @@ from .launch import Launch
 
 
 def why_not(grad_y: Tensor, x: Tensor, y: Tensor, transform: Tensor, weight: Tensor, *_: Any) -> str | None:
-    return networks.limits("network_gradients", x, transform, [weight])
+    return networks.limits("layer", x, transform, [weight])
 
 
 def adjoint(matrix: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from .launch import Launch
 
 
 def why_not(x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: Any) -> str | None:
-    return networks.limits("network_gradients", x, transform, weights)
+    return networks.limits("layer", x, transform, weights)
 
 
 def plan(args: list[Any], out: tuple[Any, ...], arch: int) -> list[Launch]:

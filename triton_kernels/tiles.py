@@ -76,14 +76,29 @@ ROWS: tuple[Tile, ...] = (
     Tile("network_gradients", ("float32",), 32, {"N": 16}, 4, 1, MMA, "32 samples spill in tf32x3"),
     Tile("network_gradients", ("half",), 32, {"N": 64}, 4, 1, MMA, "as network"),
     Tile("network_gradients", _REAL, 64, {"N": 32}, 8, 1, MMA, "as network"),
+    # layer, weights: the gradients of wider and of complex networks, a product at a time
+    Tile("layer", _REAL, 256, {"N": 64, "J": 64, "K": 32}, 8, 2, WGMMA, "as branch_linear of 64"),
+    Tile("layer", _COMPLEX, 256, {"N": 64, "J": 32, "K": 16}, 8, 1, WGMMA, "as branch_linear"),
+    Tile("weights", _REAL, 256, {"N": 32, "O": 64, "I": 64}, 8, 1, WGMMA, "64 x 64 sums over eight warps"),
+    Tile("weights", _COMPLEX, 256, {"N": 16, "O": 64, "I": 32}, 8, 1, WGMMA, "two sums of 64 x 32"),
+    # branch_conv2d, conv2d_weights: M pixels, pairs K of tap and channel
+    Tile("branch_conv2d", _REAL, 16, {"M": 128, "O": 16, "K": 32}, 4, 1, WGMMA, "few channels: many pixels"),
+    Tile("branch_conv2d", _REAL, 32, {"M": 128, "O": 32, "K": 32}, 8, 1, WGMMA, "as tubes"),
+    Tile("branch_conv2d", _REAL, ANY, {"M": 64, "O": 64, "K": 32}, 8, 2, WGMMA, "64 channels a pass over the image"),
+    Tile("branch_conv2d", _COMPLEX, ANY, {"M": 64, "O": 32, "K": 16}, 8, 1, WGMMA, "as tubes of complex64"),
+    Tile("conv2d_weights", _REAL, ANY, {"M": 32, "O": 32, "K": 64}, 8, 1, MMA, "sums of 32 channels x 64 pairs"),
+    Tile("conv2d_weights", _COMPLEX, ANY, {"M": 16, "O": 32, "K": 32}, 8, 1, MMA, "two sums of 32 x 32"),
     # spectral_linear: N samples with all their branches; blocks as those of tubes and branch_linear
     Tile("spectral_linear", _REAL, 256, {"N": 16, "R": 64, "P": 32, "Q": 32, "O": 64, "I": 32}, 8, 1, MMA, "as tubes"),
     Tile("spectral_linear", _COMPLEX, 256, {"N": 16, "R": 64, "P": 32, "Q": 16, "O": 64, "I": 16}, 8, 1, MMA, "too"),
     # branch_rnn: a step waits for the one before, so few samples a program and many programs
     Tile("branch_rnn", _REAL, 32, {"N": 16}, 4, 1, MMA, "one block of rows; four warps share a step"),
     Tile("branch_rnn", _REAL, 64, {"N": 16}, 8, 1, MMA, "64 features over eight warps"),
-    Tile("branch_rnn_backward", _REAL, 32, {"N": 16}, 4, 1, MMA, "three sums of 32 x 32 beside the state"),
-    Tile("branch_rnn_backward", ("half",), 64, {"N": 16}, 8, 1, MMA, "in float32 the weights do not fit beside them"),
+    Tile("branch_rnn", _COMPLEX, 32, {"N": 16}, 8, 1, MMA, "four products a product, over eight warps"),
+    Tile("branch_rnn_backward", _REAL, 32, {"N": 16}, 4, 1, MMA, "one product a step"),
+    Tile("branch_rnn_backward", _REAL, 64, {"N": 16}, 8, 1, MMA, "64 features over eight warps"),
+    Tile("branch_rnn_backward", _COMPLEX, 32, {"N": 16}, 8, 1, MMA, "four products a product, over eight warps"),
+    Tile("branch_rnn_backward", _COMPLEX, 64, {"N": 16}, 8, 1, MMA, "the same"),
     # tucker_conv2d: P pixels of a tile, H of its halo at a time, C channels at a time; all ranks at once
     Tile("tucker_conv2d", _REAL, 32, {"P": 64, "H": 64, "C": 32}, 4, 1, WGMMA, "the halo is 1.7 times a tile of 3 x 3"),
     Tile("tucker_conv2d", ("float32",), 64, {"P": 32, "H": 32, "C": 32}, 8, 1, MMA, "64 spill in tf32x3", (80,)),

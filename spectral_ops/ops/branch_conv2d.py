@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..autograd import transforming, want_grad
+from ..autograd import differentiate_reference, transforming, want_grad
+from ..op import run_below_autograd
 from . import checks, planes
-from .activations import apply_, narrow, wide
+from .activations import apply, apply_, gradient_of, narrow, through, wide
 
 Pair = Sequence[int]
+TOLD = ("relu", "tanh", "sigmoid", "crelu", "zrelu")  # activations whose slope the result tells
 NARROW, NARROW_IN_TRAINING = 4, 8  # below so many channels a branch oneDNN's grouped convolution wants channels_last
 
 
@@ -25,9 +28,9 @@ def check(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
+    op: str = "branch_conv2d",
 ) -> torch.dtype:
-    """Checks the arguments; returns the dtype of the result."""
-    op = "branch_conv2d"
+    """Checks the arguments for `op`; returns the dtype of the result."""
     if x.dim() != 5:
         raise checks.wrong_shape(op, "x", x, "(N, Q', C/Q, H, W)")
     q, i = x.shape[1:3]
@@ -43,10 +46,13 @@ def check(
 def empty(*args: Any) -> Tensor:
     x, weight, _, _, *geometry = args
     dtype = check(*args)
-    image, (q, o) = x.flatten(1, 2), weight.shape[:2]
-    sizes = checks.convolved(image.shape[2:], weight.shape[3:], *geometry)
-    shape = (x.shape[0], q * o, *sizes)
-    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout_of(image)).unflatten(1, (q, o))
+    return image_like(x, weight.shape[:2], checks.convolved(x.shape[3:], weight.shape[3:], *geometry), dtype)
+
+
+def image_like(x: Tensor, channels: Pair, sizes: Pair, dtype: torch.dtype) -> Tensor:
+    """A tensor (N, *channels, *sizes) in the memory format of x, not filled."""
+    shape, layout = (x.shape[0], channels[0] * channels[1], *sizes), layout_of(x.flatten(1, 2))
+    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout).unflatten(1, channels)
 
 
 def reference(
@@ -103,3 +109,26 @@ def layout_of(x: Tensor) -> Any:
     if transforming() or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
         return torch.contiguous_format
     return torch.channels_last
+
+
+def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Tensor, list[Tensor]]:
+    y = run_below_autograd("branch_conv2d", direct, *args)
+    return y, [y]
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Tensor]) -> list[Any]:
+    """Where a Triton kernel takes the call; a composition has the gradients of its parts."""
+    if torch.is_grad_enabled():  # the result that was kept knows nothing of the arguments
+        return differentiate_reference(sys.modules[__name__], args, grads)
+    (x, weight, bias, activation, *geometry), (grad,), (y,) = args, grads, kept
+    ops, d = torch.ops.spectral, grad
+    if activation != "none":
+        # of some activations the result tells the slope
+        told = activation in TOLD
+        z = wide(y if told else ops.branch_conv2d(x, weight, bias, "none", *geometry))
+        d = through(activation, wide(grad), z, z if told else apply(activation, z)).to(grad.dtype)
+    grad_x, grad_weight = None, None
+    if needs[0] or needs[1]:
+        grad_x, grad_weight = ops.branch_conv2d_backward(d, x, weight, *geometry, needs[0], needs[1])
+    grad_bias = gradient_of(bias, wide(d).sum((0, 3, 4))) if bias is not None and needs[2] else None
+    return [grad_x if needs[0] else None, grad_weight if needs[1] else None, grad_bias, None, None, None, None]

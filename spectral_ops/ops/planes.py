@@ -43,6 +43,13 @@ def weight_form(w: Tensor, real_in: bool = False, real_out: bool = False) -> Ten
     return torch.cat([torch.cat(row, 2) for row in _rows(w, real_in, real_out)], 1)
 
 
+def weight_of(grad: Tensor) -> Tensor:
+    """The gradient of w, from that of `weight_form(w)`."""
+    upper, lower = grad.unflatten(1, (2, -1)).unbind(1)
+    (a, b), (c, d) = (half.unflatten(2, (2, -1)).unbind(2) for half in (upper, lower))
+    return torch.complex((a + d).contiguous(), (c - b).contiguous())
+
+
 def layer_form(w: Tensor, bias: Tensor | None, real_in: bool) -> tuple[Tensor, Tensor | None]:
     """The real weight and bias of branches whose results are planes.
 

@@ -100,12 +100,23 @@ def reference(
     is_complex = any(a is not None and a.is_complex() for a in (v, t, w, b, inv))
     if activation == "none" and _folds(x, transform, weight, inverse, *geometry):
         y = _as_one(v, half, *together(t, w, b, inv), *geometry)
+    elif x.is_cuda:
+        y = _on_gpu(v, t, w, b, activation, inv, *geometry)
     elif is_complex:
         y = _complex_stages(v, t, w, b, activation, inv, *geometry)
     else:
         h = convolve(along_channels(v, t), *_merged(w, b, _least(v, w)), *geometry)
         y = along_channels(apply_(activation, h).contiguous(memory_format=layout), inv)
     return narrow(y, x).contiguous(memory_format=layout)
+
+
+def _on_gpu(
+    x: Tensor, transform: Tensor, weight: Tensor, bias: Tensor | None, activation: str, inverse: Tensor, *geometry: Pair
+) -> Tensor:
+    """The branches are an op with a kernel of its own there, which takes complex numbers and the activation."""
+    h = through_channels(x, transform).unflatten(1, (weight.shape[0], weight.shape[2]))
+    h = torch.ops.spectral.branch_conv2d(h, weight, bias, activation, *geometry)
+    return through_channels(h.flatten(1, 2), inverse, checks.half_spectrum(inverse))
 
 
 def _complex_stages(
