@@ -28,6 +28,12 @@ def _along(dim: int) -> Callable[[int, torch.dtype], list[Any]]:
     return lambda width, dtype: [_empty(N, width, width, dtype=dtype), 2, dim, "ortho", False, True]
 
 
+def _blocks(width: int, dtype: torch.dtype) -> list[Any]:
+    """Of images: the planes of blocks that lie side by side."""
+    x = _empty(4, 64, width, 64, width, dtype=dtype)
+    return [x, [2, 4], 2, "ortho", False, False, False, False]
+
+
 def _branch_linear(width: int, dtype: torch.dtype) -> list[Any]:
     tensors = ((Q, N, width), (Q, width, width), (Q, width))
     return [*(_empty(*shape, dtype=dtype) for shape in tensors), "crelu" if dtype.is_complex else "gelu"]
@@ -145,6 +151,7 @@ def _tucker_backward(rank: int, dtype: torch.dtype) -> list[Any]:
 Make = Callable[[int, torch.dtype], list[Any]]
 CASES: dict[str, list[tuple[str, Make]]] = {
     "tubes": [("to_branches", _to_branches), ("dst", _along(1))],
+    "planes": [("dctn", _blocks)],
     "branch_linear": [("branch_linear", _branch_linear)],
     "network": [
         ("spectral_mlp", _network),

@@ -66,6 +66,7 @@ _ROWS = (
         "(Tensor x, int[] dim, int type=2, str norm='backward', bool inverse=False, bool orthogonalize=False, "
         "bool sine=False, bool adjoint=False) -> Tensor",
         "(Tensor x, Tensor first_matrix, Tensor second_matrix, int first, int second, Tensor(a!) out) -> ()",
+        _GPU,
         autocast="float32",
     ),
     Row(
@@ -206,6 +207,7 @@ _ROWS = (
         "-> (Tensor, Tensor)",
         None,
         ("triton", "reference"),
+        composed=True,
         complex_together=("grad_y", "x", "weight"),
     ),
     Row(

@@ -62,6 +62,9 @@ ROWS: tuple[Tile, ...] = (
     Tile("tubes", _REAL, 64, {"R": 64, "P": 64, "Q": 32}, 8, 1, WGMMA, "64 of Q at a time spill in tf32x3 on sm_80"),
     Tile("tubes", _REAL, ANY, {"R": 64, "P": 128, "Q": 32}, 8, 2, WGMMA, "128 of P a pass over x, Q in a pipeline"),
     Tile("tubes", _COMPLEX, ANY, {"R": 64, "P": 32, "Q": 16}, 8, 1, WGMMA, "32 of Q at a time spill on sm_80"),
+    # planes: R planes of two short dimensions, padded to 16 or 32 each way
+    Tile("planes", _REAL, 16, {"R": 8}, 4, 1, WGMMA, "128 rows of 16, as tubes"),
+    Tile("planes", _REAL, 32, {"R": 4}, 4, 1, WGMMA, "128 rows of 32, as tubes"),
     # branch_linear: a small product per branch; samples in the rows of the block
     Tile("branch_linear", _REAL, 32, {"N": 128, "O": 32, "I": 32}, 4, 1, WGMMA, "all features at once, no loop"),
     Tile("branch_linear", _REAL, 64, {"N": 64, "O": 64, "I": 32}, 8, 2, WGMMA, "64 features twice 32 deep: no spills"),
