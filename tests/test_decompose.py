@@ -82,6 +82,18 @@ def test_decompose_then_reconstruct(spatial: bool) -> None:
     assert not any(isinstance(m, TuckerConv2d | TuckerLinear) for m in back.modules())
 
 
+@pytest.mark.parametrize("spatial", [False, True])
+def test_decompose_then_reconstruct_at_full_rank_is_exact(spatial: bool) -> None:
+    """At all the rank that each weight has: groups, dilation, 1 x 1, Linear."""
+    model = low_rank(Net(), noise=0.0).eval()
+    back, summary = reconstruct(decompose(model, (3, 3), spatial=spatial)[0])
+    assert len(summary.changed) == 7
+    for (name, a), b in zip(model.named_parameters(), back.parameters(), strict=True):
+        assert (a - b).norm() <= 1e-6 * a.norm(), name
+    y = model(X)
+    assert (back(X) - y).norm() <= 1e-5 * y.norm()
+
+
 def test_full_rank_is_exact_and_would_not_save() -> None:
     conv = nn.Conv2d(12, 12, 3, groups=2)
     with torch.no_grad():

@@ -31,7 +31,8 @@ class CifarVGG(nn.Module):
         for count, width in zip(_STAGES[depth], _WIDTHS, strict=True):
             for _ in range(count):
                 layers.append(nn.Conv2d(before, width, 3, padding=1, bias=not batch_norm))
-                layers += [nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [nn.ReLU()]
+                # in place where a batch norm comes before, which keeps its input and not its output
+                layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)] if batch_norm else [nn.ReLU()]
                 before = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)

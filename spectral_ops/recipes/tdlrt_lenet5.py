@@ -45,7 +45,7 @@ def run(
 
     rates: several learning rates, each for all methods, in the place of `lr`: rates.png shows them.
     """
-    console, rates = Console(), tuple(rates) or (lr,)
+    console, rates = Console(), sorted(rates) or [lr]
     epochs = epochs or (QUICK_EPOCHS if quick else EPOCHS)
     arms = []
     for seed in range(seeds):
@@ -59,7 +59,9 @@ def run(
                 console.print(f"seed {seed}: {name}, {100 * arms[-1].final:.2f} % after {len(arms[-1].losses)} steps")
     settings = {"epochs": epochs, "batch": batch_size, "lr": rates, "momentum": MOMENTUM, "tau": taus, "kappa": KAPPA}
     rows = save("An ill-conditioned start, LeNet5", arms, count(LeNet5()), settings, out, console)
-    _draw(arms, _every(steps), out, console)
+    middle = rates[len(rates) // 2]  # of which the curves are drawn
+    shown = [arm for arm in arms if len(rates) == 1 or arm.name.endswith(f" lr {middle:g}")]
+    _draw(shown, _every(steps), out, console)
     if len(rates) > 1:
         _draw_rates(rows, rates, out, console)
     return rows
@@ -144,7 +146,7 @@ def _draw(arms: list[Arm], every: int, out: Path, console: Console) -> None:
     left.set(xlabel=f"steps / {every}", ylabel="test accuracy, %")
     curves(right, arms, "losses")
     right.set(xlabel="steps", ylabel="loss of the batch", yscale="log")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower right")
     close(made, out / "figure2.png", console)
     own = [arm for arm in arms if arm.ranks[0] and arm.name == arms[0].name]
     layers = list(own[0].ranks[0])
@@ -165,5 +167,7 @@ def _draw_rates(rows: list[dict[str, Any]], rates: Sequence[float], out: Path, c
         own = [row["final"] for row in rows if row["name"].rpartition(" lr ")[0] == method]
         axis.errorbar(rates, [100 * m for m, _ in own], [100 * s for _, s in own], marker="o", capsize=2, label=method)
     axis.set(xlabel="learning rate", ylabel="final test accuracy, %", xscale="log")
+    axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axis.minorticks_off()
     axis.legend(frameon=False)
     close(made, out / "rates.png", console)
