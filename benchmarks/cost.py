@@ -298,6 +298,15 @@ def _csg_conv2d(x: Tensor, codes: Tensor, generator: Tensor, *rest: Any) -> list
     return [*_csg_kernels(codes, generator), convolution]
 
 
+def _csg_conv2d_backward(grad_y: Tensor, x: Tensor, codes: Tensor, generator: Tensor, *rest: Any) -> list[Stage]:
+    """The filter again; a convolution to x, one to the filter, and from there a product each."""
+    kernel_shape, *_, want_x, want_codes, want_generator = rest if len(rest) == 10 else (*rest, True, True, True)
+    _, i, kh, kw = kernel_shape
+    wants, generation = want_codes + want_generator, _csg_kernels(codes, generator)[0].flops
+    convolutions = want_x + (wants > 0)
+    return [Stage(2.0 * grad_y.numel() * i * kh * kw * convolutions + (want_x + wants) * generation)]
+
+
 FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "dct": _dct,
     "dct_adjoint": _dct,
@@ -331,4 +340,5 @@ FORMULAS: dict[str, Callable[..., list[Stage]]] = {
     "csg_kernels_backward": _csg_kernels_backward,
     "csg_kernel": _csg_kernels,
     "csg_conv2d": _csg_conv2d,
+    "csg_conv2d_backward": _csg_conv2d_backward,
 }

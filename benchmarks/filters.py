@@ -40,6 +40,9 @@ def cases() -> Iterator[Case]:
         yield Case(name, "csg_kernels", partial(_convolutions, n), "targets", target, limits, large=n > 64)
     for i, (shapes, step, size) in enumerate(ODD):
         sizes = f"{'x'.join(map(str, shapes))} {'x'.join(map(str, step))} n_c={size}"
+        yield Case(
+            f"csg_conv2d_backward {sizes} fwd", "csg_conv2d_backward", partial(_conv2d_backward, i), "odd shapes"
+        )
         yield Case(f"csg_kernels_backward {sizes} fwd", "csg_kernels_backward", partial(_backward, i), "odd shapes")
         for op, build in {"csg_kernels": _kernels, "csg_kernel": _kernel, "csg_conv2d": _conv2d}.items():
             for training in (False, True):
@@ -121,12 +124,25 @@ def _kernel(i: int, training: bool) -> Built:
 def _conv2d(i: int, training: bool) -> Built:
     shapes, step, size = ODD[i]
     x = Values("images of generated filters").normal(SAMPLES, shapes[1], *IMAGE)
-
-    def theirs(x: Tensor, *args: Any) -> Tensor:
-        return functional.conv2d(x, plain(*args)[0])
-
     args = [x, *_arguments(shapes[:4], step, size)]
-    return _compare("csg_conv2d", args, training, torch.ops.spectral.csg_conv2d, theirs)
+    return _compare("csg_conv2d", args, training, torch.ops.spectral.csg_conv2d, _plain_conv2d)
+
+
+def _plain_conv2d(x: Tensor, *args: Any) -> Tensor:
+    return functional.conv2d(x, plain(*args)[0])
+
+
+def _conv2d_backward(i: int) -> Built:
+    """Ours is an op that gives gradients; the baseline runs forward and backward."""
+    shapes, step, size = ODD[i]
+    values = Values("images of generated filters")
+    args = [values.normal(SAMPLES, shapes[1], *IMAGE), *_arguments(shapes[:4], step, size)]
+    grad = values.normal(*torch.ops.spectral.csg_conv2d(*args).shape)
+    theirs = [t.clone().requires_grad_() for t in args[:3]]
+    return side_by_side(
+        "csg_conv2d_backward", [grad, *args], _plain_conv2d, cost.forward("csg_conv2d_backward", [grad, *args]),
+        baseline_args=[*theirs, *args[3:]], baseline_gradient=Gradient(grad),
+    )  # fmt: skip
 
 
 def _backward(i: int) -> Built:

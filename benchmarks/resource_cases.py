@@ -148,6 +148,20 @@ def _tucker_backward(rank: int, dtype: torch.dtype) -> list[Any]:
     return [x, x, core, *factors, stride, padding, dilation, True, core, core]
 
 
+def _csg_conv2d(width: int, dtype: torch.dtype) -> list[Any]:
+    """Wide filters on small images, and narrow ones on images for a persistent kernel."""
+    n, size = (8, 8) if width > 64 else (128, 32)
+    x = _empty(n, width, size, size, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    codes = _empty((width // 16) ** 2, CODE, dtype=dtype)
+    geometry = ([1, 1], [1, 1], [1, 1], "block", 1)
+    return [x, codes, _empty(math.prod(SLICE), CODE, dtype=dtype), [width, width, 3, 3], SLICE, None, *geometry]
+
+
+def _csg_conv2d_backward(width: int, dtype: torch.dtype) -> list[Any]:
+    x, *args = _csg_conv2d(width, dtype)
+    return [x, x, *args[:4], *args[5:], True, True, True]
+
+
 Make = Callable[[int, torch.dtype], list[Any]]
 CASES: dict[str, list[tuple[str, Make]]] = {
     "tubes": [("to_branches", _to_branches), ("dst", _along(1))],
@@ -172,6 +186,10 @@ CASES: dict[str, list[tuple[str, Make]]] = {
     "tucker_conv2d_backward": [("tucker_conv2d_backward", _tucker_backward)],
     "branch_ensemble": [("branch_ensemble", _mixture), ("branch_ensemble_backward", _mixture_backward)],
     "csg_kernels": [("csg_kernels", _csg)],
+    "csg_conv2d": [("csg_conv2d", _csg_conv2d), ("csg_conv2d_backward", _csg_conv2d_backward)],
+    "csg_conv2d_persistent": [("csg_conv2d", _csg_conv2d), ("csg_conv2d_backward", _csg_conv2d_backward)],
+    "csg_conv2d_codes": [("csg_conv2d_backward", _csg_conv2d_backward)],
+    "csg_conv2d_generator": [("csg_conv2d_backward", _csg_conv2d_backward)],
     "csg_codes": [("csg_kernels_backward", _csg_backward)],
     "csg_generator": [("csg_kernels_backward", _csg_backward)],
     "sums": [("branch_mlp_backward", _backward), ("spectral_ensemble", _ensemble)],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from . import native
@@ -190,6 +191,10 @@ def _states(device: str) -> torch.Tensor:
 _FILTER, _SLICE = [4, 2, 3, 3], [2, 2, 3, 3]
 
 
+def _image(device: str, channels: int, size: int) -> Tensor:
+    return torch.zeros(_N, channels, size, size, device=device)
+
+
 def _codes(device: str) -> tuple:
     return torch.zeros(2, 5, device=device), torch.zeros(36, 5, device=device)  # codes of two slices, generator
 
@@ -230,7 +235,14 @@ _SAMPLES: dict[str, Callable[[str], tuple]] = {
     "csg_kernels": lambda d: (*_codes(d), _FILTER, _SLICE),
     "csg_kernels_backward": lambda d: ([torch.zeros(_FILTER, device=d)], *_codes(d), _FILTER, _SLICE),
     "csg_kernel": lambda d: (*_codes(d), _FILTER, _SLICE),
-    "csg_conv2d": lambda d: (torch.zeros(_N, _FILTER[1], 4, 4, device=d), *_codes(d), _FILTER, _SLICE),
+    "csg_conv2d": lambda d: (_image(d, _FILTER[1], 4), *_codes(d), _FILTER, _SLICE),
+    "csg_conv2d_backward": lambda d: (
+        _image(d, _FILTER[0], 5 - _FILTER[2]),
+        _image(d, _FILTER[1], 4),
+        *_codes(d),
+        _FILTER,
+        _SLICE,
+    ),
 }
 
 

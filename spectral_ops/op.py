@@ -107,11 +107,14 @@ def native_why_not(row: Row, args: Sequence[Any], tensors: Sequence[Tensor], dev
     return why(*args) if why else None
 
 
-def _in_order(row: Row, tensors: Sequence[Tensor]) -> tuple[str, ...]:
-    """The row's backends, the preferred one first: on a GPU Triton, from the size on where it overtakes CUDA C++."""
-    if "triton" in row.backends and tensors[0].is_cuda and triton_backend.preferred(row.name, tensors):
-        return ("triton", *(backend for backend in row.backends if backend != "triton"))
-    return row.backends
+def _in_order(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> tuple[str, ...]:
+    """The row's backends, the preferred one first: on a GPU Triton, where it overtakes CUDA C++ or a composition."""
+    if "triton" not in row.backends or not tensors[0].is_cuda:
+        return row.backends
+    others = tuple(backend for backend in row.backends if backend != "triton")
+    if triton_backend.preferred(row.name, args, tensors):
+        return ("triton", *others)
+    return (*others, "triton") if row.composed else row.backends
 
 
 def _complex_why_not(row: Row, tensors: Sequence[Tensor]) -> str | None:
@@ -152,7 +155,7 @@ def backends(op: str, *args: Any) -> list[tuple[str, str | None]]:
     row, args = _row(op), _complete(op)(args)
     rule_of(op).check(*args)
     tensors, _ = flatten(args)
-    return [(backend, _why_not(row, backend, args, tensors)) for backend in _in_order(row, tensors)]
+    return [(backend, _why_not(row, backend, args, tensors)) for backend in _in_order(row, args, tensors)]
 
 
 def explain(op: str, *args: Any) -> str:
@@ -181,7 +184,7 @@ def _pick(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> str:
         if reason:
             raise RuntimeError(f"{row.name}: backend {forced!r} was asked for, but {reason}")
         return forced
-    for backend in _in_order(row, tensors):
+    for backend in _in_order(row, args, tensors):
         if _why_not(row, backend, args, tensors) is None:
             if backend == "reference" and not row.composed and tensors[0].device.type != "cpu":
                 _warn_once(row, args, tensors)

@@ -283,7 +283,15 @@ _ROWS = (
         "csg_conv2d",
         f"(Tensor x, {_CSG_KERNEL}, Tensor? bias=None, {_GEOMETRY}, str layout='block', int groups=1) -> Tensor",
         None,
-        ("reference",),
+        ("triton", "reference"),
+        composed=True,
+    ),
+    Row(
+        "csg_conv2d_backward",
+        f"(Tensor grad_y, Tensor x, {_CSG_KERNEL}, {_GEOMETRY}, str layout='block', int groups=1, bool want_x=True, "
+        "bool want_codes=True, bool want_generator=True) -> (Tensor, Tensor, Tensor)",
+        None,
+        ("triton", "reference"),
         composed=True,
     ),
 )

@@ -1,8 +1,8 @@
 """Finds Triton and the kernels of `triton_kernels/`, and says why a call cannot take them.
 
 A kernel module `triton_kernels/NAME.py` has `why_not(*args)`, a sentence about sizes or None, and `plan(args, out,
-arch)`, the launches that fill `out`; with READS_STRIDES it takes tensors as they lie in memory. Only those modules
-import triton, and only when a CUDA tensor asks for them.
+arch)`, the launches that fill `out`; where a cost model chooses, `pays(*args)`; with READS_STRIDES it takes tensors as
+they lie in memory. Only those modules import triton, and only when a CUDA tensor asks for them.
 """
 
 from __future__ import annotations
@@ -78,10 +78,12 @@ def reads_strides(name: str) -> bool:
     return getattr(kernels(name), "READS_STRIDES", False)
 
 
-def preferred(name: str, tensors: Sequence[Tensor]) -> bool:
-    """Whether Triton comes before CUDA C++ at this size, where both can."""
+def preferred(name: str, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
+    """Whether Triton comes before CUDA C++, or before the parts of a composition, where both can."""
     if not tensors[0].is_cuda or missing():
         return False
+    if hasattr(kernels(name), "pays"):
+        return kernels(name).pays(*args)
     crossovers = importlib.import_module("spectral_ops.triton_kernels.tiles").CROSSOVERS
     return name not in crossovers or max(t.numel() for t in tensors) >= crossovers[name].least
 

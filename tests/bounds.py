@@ -318,6 +318,7 @@ _OPS = {
     "csg_kernels_backward": csg_bounds.kernels_backward,
     "csg_kernel": csg_bounds.kernels,
     "csg_conv2d": csg_bounds.conv2d,
+    "csg_conv2d_backward": csg_bounds.conv2d_backward,
 }
 assert _OPS.keys() == TABLE.keys()
 

@@ -33,18 +33,16 @@ def kernels_backward(m: Arithmetic, args: list[Any]) -> list[Value]:
     grads, codes, generator, shapes, step, layout, channels_last, want_codes, want_generator = args
     parts = []
     for grad, (shape, _) in zip(grads, slices_of(shapes, step), strict=True):
-        filter = torch.zeros(shape, dtype=torch.float64)
-        if grad is not None:
-            filter = grad.v.permute(0, 3, 1, 2) if channels_last else grad.v
-        parts.append(gathered(filter, step, layout))
-    rows, nothing = m.exact(torch.cat(parts)), m.exact(torch.zeros(0))
+        filter = m.exact(torch.zeros(shape)) if grad is None else grad.permute(0, 3, 1, 2) if channels_last else grad
+        parts.append([gathered(t, step, layout) for t in (filter.v, filter.e)])
+    rows, nothing = Value(*map(torch.cat, zip(*parts, strict=True))), m.exact(torch.zeros(0))
     grad_codes = m.matmul(rows, _exact(m, generator)) if want_codes else nothing
     return [grad_codes, m.matmul(rows.mT, codes) if want_generator else nothing]
 
 
 def conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
     x, codes, generator, kernel, step, bias, stride, padding, dilation, layout, groups = args
-    (filter,) = kernels(m, [codes, generator, kernel, step, layout, False])
+    filter = m.rounded(*kernels(m, [codes, generator, kernel, step, layout, False]))
 
     def grouped(t: Tensor, dim: int) -> Tensor:
         return t.unflatten(dim, (groups, -1))
@@ -54,3 +52,20 @@ def conv2d(m: Arithmetic, args: list[Any]) -> list[Value]:
     images = Value(grouped(x.v, 1), grouped(x.e, 1))
     y = m.convolve(images, w, b, "none", [stride, padding, dilation])
     return [Value(y.v.flatten(1, 2), y.e.flatten(1, 2))]
+
+
+def conv2d_backward(m: Arithmetic, args: list[Any]) -> list[Value]:
+    grad, x, codes, generator, kernel, step, *geometry, layout, groups, want_x, want_codes, want_generator = args
+    filter = m.rounded(*kernels(m, [codes, generator, kernel, step, layout, False]))
+
+    def back(g: Tensor, image: Tensor, w: Tensor) -> list[Tensor]:
+        options = (None, *geometry, False, [0, 0], groups, [True, True, False])
+        return list(torch.ops.aten.convolution_backward(g, image, w, *options)[:2])
+
+    values, sizes = back(grad.v, x.v, filter.v), back(grad.v.abs(), x.v.abs(), filter.v.abs())
+    inherited = back(grad.v.square(), x.v, filter.e.square())[0].sqrt()
+    o, _, kh, kw = kernel
+    grad_x = Value(values[0], inherited + m.dot(o // groups * kh * kw, sizes[0]))
+    grad_filter = Value(values[1], m.dot(grad.v.numel() // o, sizes[1]))
+    rest = [codes, generator, kernel, step, layout, False, want_codes, want_generator]
+    return [grad_x if want_x else m.exact(torch.zeros(0)), *kernels_backward(m, [[grad_filter], *rest])]

@@ -33,7 +33,7 @@ OPS = [name for name, row in TABLE.items() if "triton" in row.backends]
 HALF = (torch.bfloat16, torch.float16)
 # made of several products: what one leaves is rounded to half before the next multiplies it, as the layers of a
 # network under autocast do
-CHAINS = ("spectral_", "branch_mlp", "branch_rnn", "tucker_")
+CHAINS = ("spectral_", "branch_mlp", "branch_rnn", "tucker_", "csg_conv2d")
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +150,26 @@ def test_tucker_convolutions_through_autograd(row: Sample, layout: torch.memory_
     torch.testing.assert_close(y, plain, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(got, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["first", "last"])
+@pytest.mark.parametrize("name", ["csg_conv2d-N3-G1-4x4", "csg_conv2d-N2-G2-3x3"])
+def test_a_persistent_convolution(
+    name: str, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are more blocks of pixels than programs, each generates its filters once and takes several blocks."""
+    module = triton_backend.kernels("csg_conv2d")
+    monkeypatch.setattr(module, "PROGRAMS", 3)
+    row = next(row for row in RIGHT if row.id.startswith(name))
+    args = row.make(torch.float32)
+    x = torch.randn(1024 // args[0][0, 0].numel(), *args[0].shape[1:]).contiguous(memory_format=memory_format)
+    args[0] = x
+    shape = module.Shape(args[3], args[4], args[10], args[9] == "flat")
+    schedule = module.Schedule.of(shape, x.dtype, x[:, 0].numel(), True, 90)
+    assert schedule.persistent and schedule.programs <= 3
+    (y,), (limit,) = results(row.op, args), bounds.bounded(row.op, args, torch.float32)
+    assert y.stride() == y.contiguous(memory_format=memory_format).stride()
+    bounds.check(y, limit, row.id)
+    given = [torch.randn_like(y), *args[:5], *args[6:], True, False, False]
+    limits = bounds.bounded("csg_conv2d_backward", given, torch.float32)
+    bounds.check(results("csg_conv2d_backward", given)[0], limits[0], row.id)

@@ -105,6 +105,26 @@ _CONV = [  # x, bias, stride, padding, dilation, groups
     ),
 ]  # fmt: skip
 
+_PLAIN = ([1, 1], [0, 0], [1, 1])
+_CONV_BACKWARD = [  # grad_y, generator, geometry, want_generator
+    (
+        ValueError, "grad_y must be (N, O, H', W') = (2, 5, 4, 6) as the convolution's result, got (2, 2, 4, 6)",
+        T((2, 2, 4, 6)), _GENERATOR, _PLAIN, True,
+    ),
+    (
+        ValueError, "grad_y must be (N, O, H', W') = (2, 5, 2, 3) as the convolution's result, got (2, 5, 4, 6)",
+        T((2, 5, 4, 6)), _GENERATOR, ([2, 2], [0, 0], [1, 1]), True,
+    ),
+    (
+        TypeError, "grad_y must be torch.float32 as x, got torch.float64",
+        T((2, 5, 4, 6), dtype=F64), _GENERATOR, _PLAIN, True,
+    ),
+    (
+        TypeError, "generator must be torch.float32 where its gradient is wanted, got torch.int8",
+        T((2, 5, 4, 6)), T((4, 3), dtype=I8), _PLAIN, True,
+    ),
+]  # fmt: skip
+
 
 def rows() -> list[Wrong]:
     rows = []
@@ -127,4 +147,10 @@ def rows() -> list[Wrong]:
     for error, text, x, bias, *geometry, groups in _CONV:
         args = (x, single, _GENERATOR, _ONE, _SLICE, bias, *geometry, "block", groups)
         rows.append(Wrong("csg_conv2d", error, text, args))
+    for error, text, grad, generator, geometry, want in _CONV_BACKWARD:
+        args = (grad, _X, single, generator, _ONE, _SLICE, *geometry, "block", 1, True, True, want)
+        rows.append(Wrong("csg_conv2d_backward", error, text, args))
+    for error, text, *call in _CONV[:2]:
+        args = (T((2, 5, 4, 6)), call[0], single, _GENERATOR, _ONE, _SLICE, *call[2:5], "block", 1)
+        rows.append(Wrong("csg_conv2d_backward", error, text, args, named="csg_conv2d"))
     return rows

@@ -6,7 +6,7 @@ No row was measured on a GPU yet. What stands behind them: registers and shared 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -117,6 +117,19 @@ ROWS: tuple[Tile, ...] = (
     Tile("csg_kernels", _REAL, ANY, {"P": 128, "S": 32, "C": 32}, 4, 2, WGMMA, "128 positions: whole runs of channels"),
     Tile("csg_codes", _REAL, ANY, {"P": 32, "S": 64, "C": 64}, 8, 1, WGMMA, "with four warps the addresses spill"),
     Tile("csg_generator", _REAL, ANY, {"P": 64, "S": 32, "C": 64}, 8, 1, WGMMA, "as csg_codes"),
+    # csg_conv2d: pixels by filters; J entries of the codes at a time when a tile of the filter is generated
+    Tile("csg_conv2d", ("float32",), ANY, {"M": 64, "J": 16}, 8, 1, WGMMA, "a tile of 64 x 64 beside 64 pixels", (90,)),
+    Tile("csg_conv2d", ("half",), ANY, {"M": 128, "J": 32}, 8, 1, WGMMA, "a slice costs what 128 pixels do", (90,)),
+    Tile("csg_conv2d", ("float32",), ANY, {"M": 32, "J": 16}, 8, 1, MMA, "64 pixels spill", (80,)),
+    Tile("csg_conv2d", ("half",), ANY, {"M": 64, "J": 32}, 8, 1, MMA, "128 pixels spill", (80,)),
+    # persistent: nine tiles of the filter wait in shared memory, or (sm_80) in registers
+    Tile("csg_conv2d_persistent", ("float32",), 16, {"M": 64, "J": 16}, 8, 1, WGMMA, "32 channels spill in tf32x3"),
+    Tile("csg_conv2d_persistent", ("half",), 32, {"M": 128, "J": 32}, 8, 1, WGMMA, "on sm_80 64 channels spill"),
+    Tile("csg_conv2d_persistent", ("half",), 64, {"M": 128, "J": 32}, 8, 1, WGMMA, "74 kB of filter", (90,)),
+    # their gradients: pixels are what is summed over; J entries of the codes a product (codes) or a program (generator)
+    Tile("csg_conv2d_codes", ("half",), ANY, {"M": 32, "J": 16}, 8, 1, WGMMA, "a tile of 64 x 64 in registers"),
+    Tile("csg_conv2d_codes", ("float32",), ANY, {"M": 16, "J": 16}, 8, 1, WGMMA, "32 pixels spill"),
+    Tile("csg_conv2d_generator", _REAL, ANY, {"M": 32, "J": 32}, 8, 1, WGMMA, "and 256 x 32 sums beside it"),
     Tile("sums", ("float32",), 1, {"S": 256}, 4, 1, NONE, "two values a thread; more programs than multiprocessors"),
 )
 
@@ -127,19 +140,38 @@ CROSSOVERS: dict[str, Crossover] = dict.fromkeys(
 )
 
 
+class Rate(NamedTuple):
+    """Operations a microsecond: of our convolutions, and of the library's."""
+
+    fused: float
+    library: float
+
+
+# csg_conv2d's cost model, unmeasured: half and 0.7 of an H200's tensor cores (tf32x3 for float32), 4.3 TB/s, a launch
+RATES = {"float32": Rate(65e6, 90e6), "half": Rate(395e6, 550e6)}
+BANDWIDTH, LAUNCH = 4.3e6, 4.0  # bytes a microsecond, microseconds
+
+
 def kind(dtype: torch.dtype) -> str:
     """The rows' name of a dtype."""
     return "half" if dtype in (torch.bfloat16, torch.float16) else str(dtype).removeprefix("torch.")
 
 
+def _rows(kernel: str, dtype: torch.dtype, width: int, arch: int) -> Iterator[Tile]:
+    name, generation = kind(dtype), 90 if arch >= 90 else 80
+    for row in ROWS:
+        if row.kernel == kernel and name in row.dtypes and width <= row.widest and generation in row.archs:
+            yield row
+
+
 def pick(kernel: str, dtype: torch.dtype, width: int, arch: int) -> Tile:
     """The row for a call; `why_not` of the op has made sure that there is one."""
-    name, generation = kind(dtype), 90 if arch >= 90 else 80
-    return next(
-        row
-        for row in ROWS
-        if row.kernel == kernel and name in row.dtypes and width <= row.widest and generation in row.archs
-    )
+    return next(_rows(kernel, dtype, width, arch))
+
+
+def has(kernel: str, dtype: torch.dtype, width: int, arch: int) -> bool:
+    """Whether there is a row."""
+    return any(True for _ in _rows(kernel, dtype, width, arch))
 
 
 def too_wide(kernel: str, dtype: torch.dtype, *widths: int) -> str | None:

@@ -92,3 +92,18 @@ def reference(
     vector = None if bias is None else wide(bias)
     y = functional.conv2d(wide(x), kernel, vector, list(stride), list(padding), list(dilation), groups)
     return y.to(x.dtype).contiguous(memory_format=order)
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
+    """Of the fused form; the composition's parts have their own."""
+    x, codes, generator, kernel_shape, slice_shape, _, *geometry = args
+    (grad,) = grads
+    wanted: list[Any] = [None] * len(args)
+    if any(needs[:3]):
+        found = torch.ops.spectral.csg_conv2d_backward(
+            grad, x, codes, generator, kernel_shape, slice_shape, *geometry, *needs[:3]
+        )
+        wanted[:3] = [g if need else None for g, need in zip(found, needs[:3], strict=True)]
+    if needs[5]:
+        wanted[5] = wide(grad).sum((0, 2, 3)).to(grad.dtype)
+    return wanted
