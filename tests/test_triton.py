@@ -162,3 +162,19 @@ def test_precision_follows_torch() -> None:
         assert found == {"highest": "tf32x3", "high": "tf32", "medium": "tf32"}
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@needs_triton
+def test_the_cost_model_of_generated_convolutions() -> None:
+    """Fused where the image is small, for then a launch costs more than to generate; apart where it is large."""
+    for name, lead in (("csg_conv2d", 0), ("csg_conv2d_backward", 1)):
+        for pixels, taken in ((2, "triton"), (64, "reference")):
+            with FakeTensorMode():
+                x = torch.empty(16, 64, pixels, pixels, device="cuda", dtype=torch.bfloat16)
+                codes = torch.empty(16, 128, device="cuda", dtype=torch.bfloat16)
+                generator = torch.empty(2304, 128, device="cuda", dtype=torch.bfloat16)
+                tail = [[64, 64, 3, 3], [16, 16, 3, 3]] + [None] * (1 - lead) + [[1, 1], [1, 1], [1, 1]]
+                args = [x] * lead + [x, codes, generator, *tail]
+                order = [backend for backend, reason in spectral_ops.backends(name, *args) if reason is None]
+                assert order[0] == taken and sorted(order) == ["reference", "triton"]
+                assert f"-> {taken}" in spectral_ops.explain(name, *args)

@@ -188,7 +188,9 @@ def why_not(
 
 def reason(x: Tensor, shape: Shape) -> str | None:
     """Why the filter of this convolution of x is not generated on the chip."""
-    return shape.why_not() if x.numel() else "a convolution of nothing is left to the reference"
+    if not x.numel():
+        return "a convolution of nothing is left to the reference"
+    return tiles.too_wide("csg_conv2d", x.dtype, 1) or shape.why_not()
 
 
 def pays(
@@ -206,7 +208,7 @@ def pays(
 ) -> bool:
     """Whether the cost model takes the fused form, and not generation and the library's convolution."""
     shape = Shape(kernel_shape, slice_shape, groups, layout == "flat")
-    if not x.numel() or shape.why_not():
+    if reason(x, shape):
         return False
     h, w = convolved(x.shape[2:], kernel_shape[2:], stride, padding, dilation)
     return fused_pays(Schedule.of(shape, x.dtype, x.shape[0] * h * w, False, 90), codes.shape[1], shape)

@@ -179,7 +179,7 @@ def _shape(rest: Sequence[Any]) -> Shape:
 def pays(grad_y: Tensor, x: Tensor, codes: Tensor, generator: Tensor, *rest: Any) -> bool:
     """The cost model of the forward pass, for the gradient of x; those of the filter are made where it is."""
     shape = _shape(rest)
-    if not x.numel() or shape.why_not():
+    if reason(x, shape):
         return False
     pixels = x.shape[0] * x.shape[2] * x.shape[3]
     return fused_pays(Schedule.of(shape, x.dtype, pixels, True, 90), codes.shape[1], shape)
