@@ -267,10 +267,21 @@ class csg_scope:
         self.remove()
 
 
+def _layers(model: nn.Module) -> list[CSGConv2d]:
+    """The generated convolutions in it, each once; `modules()` makes names too, and takes four times as long."""
+    found, waiting = dict[CSGConv2d, None](), [model]
+    while waiting:
+        module = waiting.pop()
+        if isinstance(module, CSGConv2d):
+            found[module] = None
+        else:
+            waiting += [child for child in module._modules.values() if child is not None]
+    return list(found)
+
+
 def _generate(model: nn.Module, args: tuple[Any, ...]) -> None:
-    layers = [m for m in model.modules() if isinstance(m, CSGConv2d)]
     groups: dict[CSG, list[CSGConv2d]] = {}
-    for layer in layers:
+    for layer in _layers(model):
         groups.setdefault(layer.csg, []).append(layer)
     # lazily: the first weight of a model in channels_last tells
     images = (x for x in itertools.chain(args, model.parameters()) if isinstance(x, Tensor) and x.dim() == 4)
@@ -278,13 +289,12 @@ def _generate(model: nn.Module, args: tuple[Any, ...]) -> None:
     for csg, users in groups.items():
         filters = csg.kernels([m.codes for m in users], [m.kernel_shape for m in users], channels_last)
         for layer, filter in zip(users, filters, strict=True):
-            layer._filter = filter
+            layer.__dict__["_filter"] = filter  # past Module.__setattr__, which looks for parameters
 
 
 def _forget(model: nn.Module, args: Any, results: Any) -> None:
-    for module in model.modules():
-        if isinstance(module, CSGConv2d):
-            module._filter = None
+    for layer in _layers(model):
+        layer.__dict__["_filter"] = None
 
 
 def bake(model: nn.Module) -> nn.Module:

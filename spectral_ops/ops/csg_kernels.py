@@ -77,7 +77,8 @@ def empty(*args: Any) -> list[Tensor]:
     shapes = [kernel_shapes[i : i + 4] for i in range(0, len(kernel_shapes), 4)]
     if not channels_last:
         return [codes.new_empty(shape) for shape in shapes]
-    return [codes.new_empty(o, kh, kw, i).permute(0, 3, 1, 2) for o, i, kh, kw in shapes]
+    strides = [(kh * kw * i, 1, kw * i, i) for _, i, kh, kw in shapes]
+    return [codes.new_empty_strided(shape, step) for shape, step in zip(shapes, strides, strict=True)]
 
 
 def reference(
