@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import shutil
@@ -116,45 +117,57 @@ def _attempt(report: Report, check: Callable[[], dict[str, Any] | None], **names
             raise
 
 
-def values(report: Report, most: int | None = None) -> None:
-    """Every op, backend and dtype against float64, under the bounds of tests/bounds.py; complex beside complex128."""
+def values(report: Report) -> None:
+    """Every op in CUDA C++ against float64, under the bounds of tests/bounds.py; complex beside complex128."""
+    _values(report, "cpp")
+    _complex_values(report)
+
+
+def triton(report: Report) -> None:
+    """The same of Triton's kernels, which are compiled for every shape: a second each, so a few rows of each op."""
+    report.need_gpu()
+    _values(report, "triton", most=4)
+
+
+def _values(report: Report, backend: str, most: int | None = None) -> None:
+    """A row of the report for each op when its samples are done, and one for each failure."""
     import bounds
 
     import spectral_ops
-    from spectral_ops.op import rule_of
-    from spectral_ops.table import TABLE
 
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # tf32 otherwise, and so are the kernels in their place
-    done: dict[tuple[str, str], list[int]] = {}
-    taken: dict[str, int] = {}
+    by_op: dict[str, list[Any]] = {}
     for row in _rows(report):
-        taken[row.op] = taken.get(row.op, 0) + 1
-        if most is not None and (taken[row.op] > most or row.values > 3000):
-            continue
-        for backend in _backends(report):
-            for dtype in FULL:
-                args = row.make(dtype, report.device)
-                counts = done.setdefault((row.op, backend), [0, 0])
-                if _reason(row.op, args, backend):
-                    counts[1] += 1
-                    continue
-                try:
-                    with spectral_ops.use(backend):
-                        got = [y.cpu() for y in _results(row.op, args)]
-                    for y, limit in zip(got, bounds.bounded(row.op, row.make(dtype), dtype), strict=True):
-                        bounds.check(y, limit, row.op)
-                    counts[0] += 1
-                except Exception as error:
-                    report.add(
-                        row=row.id, backend=backend, dtype=str(dtype), failure=f"{type(error).__name__}: {error}"[:400]
-                    )
-                    if "CUDA" in str(error):
-                        raise
-    for (op, backend), (right, refused) in done.items():
+        if most is None or row.values <= 3000:
+            by_op.setdefault(row.op, []).append(row)
+    for op, rows in by_op.items():
+        right = refused = 0
+        for row, dtype in itertools.product(rows[:most], FULL):
+            args = row.make(dtype, report.device)
+            if _reason(op, args, backend):
+                refused += 1
+                continue
+            try:
+                with spectral_ops.use(backend):
+                    got = [y.cpu() for y in _results(op, args)]
+                for y, limit in zip(got, bounds.bounded(op, row.make(dtype), dtype), strict=True):
+                    bounds.check(y, limit, op)
+                right += 1
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"[:400]
+                report.add(row=row.id, backend=backend, dtype=str(dtype), failure=text)
+                if "CUDA" in text:
+                    raise
         report.add(op=op, backend=backend, right=right, refused=refused)
-    if most is not None:
-        return
+
+
+def _complex_values(report: Report) -> None:
     from complex_samples import COMPLEX
+
+    import spectral_ops
+    from spectral_ops.autograd import flatten
+    from spectral_ops.op import rule_of
+    from spectral_ops.table import TABLE
 
     for row in COMPLEX[:: 20 if report.dry else 1]:
         args = row.make(torch.float32, report.device)
@@ -165,21 +178,21 @@ def values(report: Report, most: int | None = None) -> None:
             with spectral_ops.use("cpp"):
                 got = _results(row.op, args)
             wanted = rule_of(row.op).reference(*row.make(torch.float64))
-            from spectral_ops.autograd import flatten
-
             pairs = zip(got, flatten(wanted if isinstance(wanted, tuple | list) else [wanted])[0], strict=True)
             error = max(
                 (float((y.cpu() - w).abs().max() / w.abs().max().clamp_min(1e-30)) for y, w in pairs if w.numel()),
                 default=0.0,
             )
+            # not `error > 2e-5`, which NaN passes
             return {"error": error} | ({} if error <= 2e-5 else {"failure": "off by more than 2e-5"})
 
         _attempt(report, check, row=row.id, backend="cpp")
 
 
 def memcheck(report: Report) -> None:
-    """A few small samples of each op, under compute-sanitizer (whose exit code counts)."""
-    values(report, most=3)
+    """A few small samples of each op, under compute-sanitizer (whose exit code counts); CUDA C++ first."""
+    for backend in _backends(report):
+        _values(report, backend, most=3)
 
 
 racecheck = memcheck
@@ -294,6 +307,7 @@ def large(report: Report) -> None:
     m = torch.randn(8, 8, device=report.device)
     calls: dict[str, Callable[[Tensor], Tensor]] = {
         "dct": lambda t: torch.ops.spectral.dct(t),
+        "dctn": lambda t: torch.ops.spectral.dctn(t.view(-1, 2, 4), [1, 2]).view(-1, 8),
         "hadamard": lambda t: torch.ops.spectral.hadamard(t),
         "to_branches": lambda t: torch.ops.spectral.to_branches(t[:, None], m).permute(1, 2, 0),
         "branch_linear": lambda t: torch.ops.spectral.branch_linear(t[None], m[None])[0],

@@ -30,23 +30,18 @@ class Clock:
     """Times calls on the device with events (on the CPU with the clock of the process)."""
 
     def __init__(self, device: str, cold_bytes: int) -> None:
-        self.device, self.cold_bytes = device, cold_bytes
+        self.device = device
+        self.scratch = torch.empty(cold_bytes, dtype=torch.int8, device=device)
 
-    def copies(self, args: Sequence[Any]) -> list[list[Any]]:
-        """The arguments, several times over: together more than twice the L2 cache, 32 times at most."""
-        size = sum(t.numel() * t.element_size() for t in cost.tensors(list(args)))
-        count = min(32, max(1, math.ceil(self.cold_bytes / max(size, 1))))
-        return [list(args), *(_copy(list(args)) for _ in range(count - 1))]
-
-    def seconds(self, call: Call, sets: Sequence[Sequence[Any]]) -> float:
-        """The median of some calls, each on another set of arguments."""
-        for i in range(3):
-            call(*sets[i % len(sets)])
+    def seconds(self, call: Call, args: Sequence[Any]) -> float:
+        """The median of some calls, each with a cold L2: what a captured graph reads, too, is overwritten there."""
+        for _ in range(3):
+            call(*args)
         self._wait()
         times: list[float] = []
         begin = time.perf_counter()
         while len(times) < SAMPLES and (len(times) < 3 or time.perf_counter() - begin < SECONDS):
-            times.append(self._once(call, sets[len(times) % len(sets)]))
+            times.append(self._once(call, args))
         return statistics.median(times)
 
     def _once(self, call: Call, args: Sequence[Any]) -> float:
@@ -54,6 +49,8 @@ class Clock:
             start = time.perf_counter()
             call(*args)
             return time.perf_counter() - start
+        self.scratch.fill_(1)
+        self._wait()  # the clock starts on an idle device, so that launches count
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         call(*args)
@@ -64,12 +61,6 @@ class Clock:
     def _wait(self) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_copy(item) for item in value)
-    return value.clone() if isinstance(value, Tensor) else value
 
 
 def replay(call: Call, args: Sequence[Any]) -> Call:
@@ -239,17 +230,17 @@ def _ceilings(report: Report, clock: Clock) -> tuple[float, float]:
     """Operations a second of a float32 GEMM (no tf32), and bytes a second of a copy; read and written counted."""
     size, values = (256, 1 << 16) if report.dry else (8192, 1 << 30)
     a, b = (torch.randn(size, size, device=report.device) for _ in range(2))
-    gemm = 2 * size**3 / clock.seconds(torch.mm, [(a, b)])
+    gemm = 2 * size**3 / clock.seconds(torch.mm, (a, b))
     source, out = (torch.randn(values, device=report.device) for _ in range(2))
-    copy = 8 * values / clock.seconds(lambda s, o: o.copy_(s), [(source, out)])
+    copy = 8 * values / clock.seconds(lambda s, o: o.copy_(s), (source, out))
     report.add(ceiling="float32 GEMM", size=size, flops=gemm)
     report.add(ceiling="copy", bytes=8 * values, bytes_per_second=copy)
     for dtype in () if report.dry else (torch.bfloat16,):
         c, d = a.to(dtype), b.to(dtype)
-        report.add(ceiling=f"{dtype} GEMM", size=size, flops=2 * size**3 / clock.seconds(torch.mm, [(c, d)]))
+        report.add(ceiling=f"{dtype} GEMM", size=size, flops=2 * size**3 / clock.seconds(torch.mm, (c, d)))
     if not report.dry:
         torch.backends.cuda.matmul.allow_tf32 = True
-        report.add(ceiling="tf32 GEMM", size=size, flops=2 * size**3 / clock.seconds(torch.mm, [(a, b)]))
+        report.add(ceiling="tf32 GEMM", size=size, flops=2 * size**3 / clock.seconds(torch.mm, (a, b)))
         torch.backends.cuda.matmul.allow_tf32 = False
     return gemm, copy
 
@@ -290,7 +281,6 @@ def speed(report: Report) -> None:
             4 if case.args[1] is not None and any(t.is_complex() for t in cost.tensors(case.args)) else 1
         )
         floor = max(operations / gemm, work.bytes / copy)
-        sets = clock.copies(case.args)
         times: dict[str, float] = {}
         failures: dict[str, str] = {}
         contenders = _contenders(case, report.dry)
@@ -301,7 +291,7 @@ def speed(report: Report) -> None:
                 if found is None:
                     break
                 name, call = found
-                times[name] = clock.seconds(call, sets)
+                times[name] = clock.seconds(call, case.args)
             except Exception as error:
                 failures[name] = f"{type(error).__name__}: {error}"[:300]
                 if name == "?":  # the generator itself has ended
@@ -330,21 +320,20 @@ def tune(report: Report) -> None:
         reasons = dict(spectral_ops.backends(case.op, *case.args))
         if reasons.get("triton", "none") is not None or not case.name.endswith(("N=64", "N=65536", "rows=786432")):
             continue
-        sets = clock.copies(case.args)
         op = getattr(torch.ops.spectral, case.op)
         times: dict[str, float] = {}
         for label, rows in _candidates(stands):
             tiles.ROWS = rows
             try:
                 with spectral_ops.use("triton"):
-                    times[label] = clock.seconds(op, sets) * 1e6
+                    times[label] = clock.seconds(op, case.args) * 1e6
             except Exception as error:  # does not compile, or takes too much shared memory
                 times[label] = math.inf
                 print(case.name, label, error, flush=True)
             finally:
                 tiles.ROWS = stands
         with spectral_ops.use("cpp"):
-            cpp = clock.seconds(op, sets) * 1e6 if reasons.get("cpp") is None else math.inf
+            cpp = clock.seconds(op, case.args) * 1e6 if reasons.get("cpp") is None else math.inf
         best = min(times, key=times.__getitem__)
         finite = {label: us for label, us in times.items() if math.isfinite(us)}
         report.add(case=case.name, best=best, us=finite, cpp_us=cpp if math.isfinite(cpp) else None)

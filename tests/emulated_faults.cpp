@@ -137,6 +137,7 @@ int main(int count, char** arguments) {
       {"half a warp", [&] { launch(nullptr, grid, &half_a_warp, in, out); }},
       {"counted", [&] { y[1] = 0, launch(nullptr, grid, &counted, out); }},
       {"too much shared memory", [&] { launch(nullptr, grid, &too_much_shared_memory, out); }},
+      {"launch too large", [&] { launch(nullptr, Grid{1, kThreads, 100 << 10}, &all_write, out); }},
       {"odd block", [&] { launch(nullptr, Grid{1, 33, 0}, &summed, in, out, 16); }},
   };
   try {

@@ -59,6 +59,7 @@ WRONG = {
     "absent lane": "asks for lane 32 of its warp",
     "half a warp": "names only some lanes",
     "too much shared memory": "takes 512 bytes of shared memory where the launch gave 288",
+    "launch too large": "asks for 102400 bytes of shared memory, more than the device has",
     "odd block": "multiple of 32",
 }
 

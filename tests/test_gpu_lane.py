@@ -87,7 +87,7 @@ def test_dry_run_of_some_stages(tmp_path: Path) -> None:
     assert {name: row["status"] for name, row in found.items()} == {
         "build": "no GPU", "facts": "no GPU", "large": "passed"
     }  # fmt: skip
-    assert len(found["large"]["rows"]) == 4
+    assert len(found["large"]["rows"]) == 5
 
 
 @pytest.mark.slow

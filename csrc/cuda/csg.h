@@ -52,4 +52,39 @@ template <class T, class F> void each_launch(const Tensor& codes, const Tensor& 
   }
 }
 
+// total = the parts' sum, in order.
+template <class T> void add_parts(Call& call, const T* sums, T* total, int64_t values, int64_t parts) {
+  BlockSums<T> all{};
+  all.blocks = parts;
+  all.count = 1;
+  all.parts[0] = {sums, total, values};
+  run(all, call.stream());
+}
+
+// The gradients of codes and generator, each where it has a place, from those of the filters: a product each, whose
+// depth is split, and the parts added in order.
+template <class T> void csg_gradients(Call& call, const Tensor& codes, const Tensor& generator,
+                                      const std::vector<int64_t>& kernel_shapes, const CsgShape& shape,
+                                      const std::vector<T*>& values, T* grad_codes, T* grad_generator) {
+  const auto each = [&](auto f) { each_launch<T>(codes, generator, kernel_shapes, shape, values, f); };
+  if (grad_codes)
+    each([&](const Csg<T>& csg, int64_t begin) {
+      const int64_t size = csg.slices * csg.source.code_size, splits = code_splits(csg);
+      T* const total = grad_codes + begin * csg.source.code_size;
+      T* const sums = splits == 1 ? total : call.memory<T>(splits * size);
+      run_code_gradients(csg, sums, call.stream());
+      if (splits > 1) add_parts(call, sums, total, size, splits);
+    });
+  if (!grad_generator) return;
+  int64_t splits = 0, done = 0;
+  each([&](const Csg<T>& csg, int64_t) { splits += generator_splits(csg); });
+  const int64_t size = generator.numel();
+  T* const sums = splits == 1 ? grad_generator : call.memory<T>(splits * size);
+  each([&](const Csg<T>& csg, int64_t) {
+    run_generator_gradients(csg, sums + done * size, call.stream());
+    done += generator_splits(csg);
+  });
+  if (splits > 1) add_parts(call, sums, grad_generator, size, splits);
+}
+
 }  // namespace spectral::cuda

@@ -19,7 +19,7 @@ template <class T> void set_tables(LongTubes<T>& t, const Tensor& table) {
 }  // namespace
 
 // y = the transform of x along dimension dim. type 0: by the matrix in `table`, which says which transform it is; else
-// by a Fourier transform with the roots and factors in `table`.
+// by a Fourier transform with the roots and factors in `table`, or where that is empty by a codelet.
 void dct(const Tensor& x, const Tensor& table, int64_t type, bool sine, int64_t circle, double scale, double first_in,
          double last_in, double first_out, double last_out, int64_t dim, const Tensor& y) {
   visit_real(x.scalar_type(), "dct", [&](auto zero) {
@@ -43,6 +43,7 @@ void dct(const Tensor& x, const Tensor& table, int64_t type, bool sine, int64_t 
       t.last_in = T(last_in);
       t.first_out = T(first_out);
       t.last_out = T(last_out);
+      if (table.numel() == 0) return run_codelet(t, call.stream());
       set_tables(t, table);
       return run(t, call.stream());
     }

@@ -103,6 +103,8 @@ template <class T> void run_backward(const RecurrentGradients<T>&, int64_t block
 
 // Transforms of long tubes, see csrc/cpu/kernels.h.
 template <class T> void run(const LongTubes<T>&, void* stream);
+// Of types 2 and 3 and n = 4, 8, 16, 32 and, in float, 64: in registers, without tables.
+template <class T> void run_codelet(const LongTubes<T>&, void* stream);
 
 // Transforms of x (outer, n1, middle, n2, inner) along n1 by the matrix `first` and along n2 by `second`; y may be x.
 template <class T> struct Planes {

@@ -61,13 +61,17 @@ def native(args: list[Any], out: Tensor, adjoint: bool, sine: bool = False) -> N
     n = x.shape[dim]
     f = factors(n, type, norm, inverse, orthogonalize, adjoint, sine)
     entry, at = torch.ops.spectral_native.dct, dim % x.dim()
-    if fourier.by_matrix(x, type, dim):
+    codelet = fourier.by_codelet(x, f.type, dim)
+    if not codelet and fourier.by_matrix(x, type, dim):
         entry(x, matrix(n, f, x.dtype, x.device), 0, sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0, at, out)
         return
     head = trigonometric.heads(n, f)
     first, last = 0 in head, n - 1 in head
     weights = [f.head_in if first else 1.0, f.head_in if last else 1.0]
     weights += [f.head_out if first else 1.0, f.head_out if last else 1.0]
+    if codelet:
+        entry(x, x.new_empty(0), f.type, sine, 0, f.scale, *weights, at, out)
+        return
     table, circle = fourier.table(n, f.type, sine, x.dtype, x.device), fourier.circle(fourier.length(n, f.type, sine))
     entry(x, table, f.type, sine, circle, f.scale, *weights, at, out)
 

@@ -14,6 +14,7 @@ from . import checks
 from .trigonometric import cosines
 
 LONGEST_CODELET = 64  # the kernel multiplies by the matrix, split by its symmetry, up to here
+CODELETS = frozenset((4, 8, 16, 32, 64))  # csrc/cuda/kernels/codelets.cu
 # from these lengths on, up to that one, the Fourier transform is faster where no prime factor is beyond 5 (measured)
 FASTER = {1: LONGEST_CODELET + 1, 2: 54, 3: 54, 4: 32}
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
@@ -39,6 +40,12 @@ def by_matrix(x: Tensor, type: int, dim: int) -> bool:
     if n > LONGEST_CODELET or not for_cpu(x):
         return n <= LONGEST_CODELET
     return n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
+
+
+def by_codelet(x: Tensor, type: int, dim: int) -> bool:
+    """Whether the CUDA kernel has a factorised form for this transform (of the type that is computed) in registers."""
+    longest = LONGEST_CODELET if x.element_size() == 4 else LONGEST_CODELET // 2
+    return not for_cpu(x) and type in (2, 3) and x.shape[dim] in CODELETS and x.shape[dim] <= longest
 
 
 def for_cpu(x: Tensor) -> bool:

@@ -5,9 +5,8 @@
 
 namespace spectral::cuda {
 
-// The place of value r of slice `index` in a filter, or -1 where the filter is cropped.
-SPECTRAL_DEVICE int64_t place_in_filter(const CsgShape& shape, const int (&size)[4], int index, int r) {
-  int at[4];
+// Where in a filter value r of slice `index` is; false where the filter is cropped.
+SPECTRAL_DEVICE bool coordinates(const CsgShape& shape, const int (&size)[4], int index, int r, int (&at)[4]) {
   if (shape.flat) {
     int whole[4];
     for (int d = 0; d < 4; ++d) whole[d] = int(round_up(size[d], shape.slice[d]));
@@ -25,7 +24,14 @@ SPECTRAL_DEVICE int64_t place_in_filter(const CsgShape& shape, const int (&size)
     }
   }
   for (int d = 0; d < 4; ++d)
-    if (at[d] >= size[d]) return -1;
+    if (at[d] >= size[d]) return false;
+  return true;
+}
+
+// The place of value r of slice `index` in memory, or -1 where the filter is cropped.
+SPECTRAL_DEVICE int64_t place_in_filter(const CsgShape& shape, const int (&size)[4], int index, int r) {
+  int at[4];
+  if (!coordinates(shape, size, index, r, at)) return -1;
   return shape.channels_last ? ((int64_t(at[0]) * size[2] + at[2]) * size[3] + at[3]) * size[1] + at[1]
                              : ((int64_t(at[0]) * size[1] + at[1]) * size[2] + at[2]) * size[3] + at[3];
 }
