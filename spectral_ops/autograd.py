@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 below_autograd = torch._C._AutoDispatchBelowAutograd
-_PLAIN_VALUES = (type(None), str, int, bool, float)
+PLAIN_VALUES = (type(None), str, int, bool, float)
 _ORDINARY = (Tensor, torch.nn.Parameter)
 _HOLE = object()  # stands where a tensor was taken out
 
@@ -52,7 +52,7 @@ def flatten(values: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
     tensors: list[Tensor] = []
     structure: list[Any] = []
     for value in values:
-        if type(value) in _PLAIN_VALUES:
+        if type(value) in PLAIN_VALUES:
             structure.append(value)
         elif isinstance(value, list | tuple):
             items, inner = flatten(value)
@@ -68,10 +68,10 @@ def tensors_of(args: Sequence[Any]) -> list[Tensor]:
     """The tensors of `flatten(args)`, without the structure."""
     tensors: list[Tensor] = []
     for value in args:
-        if type(value) in _PLAIN_VALUES:
+        if type(value) in PLAIN_VALUES:
             continue
         if isinstance(value, list | tuple):
-            tensors += [t for t in value if type(t) not in _PLAIN_VALUES]
+            tensors += [t for t in value if type(t) not in PLAIN_VALUES]
         else:
             tensors.append(value)
     return tensors

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from . import native, triton_backend
-from .autograd import autograd_kernel, flatten, tensors_of, unflatten
+from .autograd import autograd_kernel, flatten, ordinary, tensors_of, unflatten
+from .plans import Plans
 from .table import TABLE, Row
 
 BACKENDS = ("reference", "cpp", "triton")
@@ -311,19 +312,33 @@ class _Op:
         self.below = getattr(torch.ops.spectral, row.name).default
         self.complete = _complete(row.name)
         self.backend_again = _again
+        self.plans = Plans(self.rule, self._compute, self._repeats)
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
         """Whether these arguments go through the parts of a composition, which autograd is to see."""
         return self.row.composed and _goes_by_parts(self.row, self.rule, args, tensors)
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
-        """Check, allocate, pick a backend, compute: what the op does below autograd. tensors: those of args."""
-        return _run(self.row, self.rule, args, tensors)
+        """Check, allocate, pick a backend, compute: what the op does below autograd. tensors: those of args, ordinary.
+
+        A composition takes any.
+        """
+        if self.row.composed or _forced.get() is not None or not _all_native(tensors):
+            return self._compute(args, tensors)
+        return self.plans.run(args, tensors)
 
     def entry(self, *given: Any) -> Any:
         """`run`, as the dispatcher calls it."""
         args = self.complete(given)
-        return _run(self.row, self.rule, args, tensors_of(args))
+        tensors = tensors_of(args)
+        return self.run(args, tensors) if ordinary(tensors) else self._compute(args, tensors)
+
+    def _compute(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+        return _run(self.row, self.rule, args, tensors)
+
+    def _repeats(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
+        mixed = self.row.complex_together and _is_mixture(self.row, args, tensors)
+        return _pick(self.row, args, tensors) == "cpp" and not mixed
 
     def fake(self, *args: Any) -> Any:
         return self.rule.empty(*self.complete(args))

@@ -11,6 +11,7 @@ and zrelu do not.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -117,11 +118,13 @@ def apply_(name: str, x: Tensor) -> Tensor:
     return _IN_PLACE.get(name, _FUNCTIONS[name])(x)
 
 
+@functools.cache
 def code(name: str) -> int:
     """The activation's number in `csrc/cpu/kernels.h`."""
     return _CODES[name.partition(":")[0]]
 
 
+@functools.cache
 def offset(name: str) -> float:
     """b of a modrelu; 0 for every other activation."""
     head, _, number = name.partition(":")
