@@ -10,12 +10,12 @@ from torch import nn
 from tubes import dft
 
 from spectral_ops import algebra
-from spectral_ops.nn import SpectralLinear, SpectralMLP
+from spectral_ops.nn import SpectralLinear
 from spectral_ops.transforms import DCT
 
 _L, _A = DCT(6), torch.ones(3, 4, 6)
 _TENSORS = ("ttranspose", "tinv", "tsvd", "tubal_rank", "tnorm")
-_FROM, _TO, _FAR = (f"SpectralLinear.{name}" for name in ("from_dense", "to_dense", "relative_error"))
+_FROM, _FAR = (f"SpectralLinear.{name}" for name in ("from_dense", "relative_error"))
 _LINEAR = nn.Linear(12, 18)
 
 
@@ -131,12 +131,8 @@ WRONG_ALGEBRA: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (lambda: SpectralLinear.from_dense(_LINEAR, 6, rank=0), ValueError, f"{_FROM}: rank must be at least 1, got 0"),
     (
-        lambda: SpectralLinear(2, 3, 6, activation="relu").to_dense(), ValueError,
-        f"{_TO}: activation must be none, for the layer to be a matrix, got 'relu'",
-    ),
-    (
-        lambda: SpectralMLP([2, 3], 6, dft()).to_dense(), TypeError,
-        "SpectralMLP.to_dense: branches must be real, for a dense network of torch.nn to have them, got complex ones",
+        lambda: SpectralLinear(2, 3, 6, activation="relu").relative_error(_LINEAR), ValueError,
+        f"{_FAR}: activation must be none, for the layer to be a matrix, got 'relu'",
     ),
     (
         lambda: SpectralLinear(2, 3, 6).relative_error(nn.Linear(18, 12)), ValueError,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from ..ops import activations
 from ..transforms import Transform
-from . import arguments, structured
+from . import arguments, dense, structured
+
+_Layer = TypeVar("_Layer", bound="_TubeLinear")
 
 
 class _TubeLinear(nn.Module):
@@ -96,6 +100,66 @@ class _TubeLinear(nn.Module):
             y = ops.from_branches(branches, inverse)
         return activations.apply(output_activation, y.real.contiguous() if take_real else y)
 
+    @classmethod
+    def _nearest(
+        cls: type[_Layer],
+        linear: nn.Linear,
+        branches: int,
+        transform: Transform | None,
+        rank: int | None,
+        activation: str | None,
+    ) -> _Layer:
+        op = f"{cls.__name__}.from_dense"
+        transform = arguments.transform(op, transform, arguments.size(op, "branches", branches))
+        i, o = structured.block_sizes(op, linear, branches)
+        if rank is not None:
+            structured.check_rank(op, arguments.size(op, "rank", rank), min(i, o))
+        dtype, has_bias = linear.weight.dtype, linear.bias is not None
+        layer = cls(i, o, branches, transform, has_bias, activation, rank, "meta", dtype, None)
+        with torch.no_grad():
+            dense = linear.weight.double()
+            blocks = structured.blocks_of(dense, transform)
+            if rank is None:
+                values = {"weight": blocks}
+            else:
+                values = dict(zip(("weight_in", "weight_out"), structured.low_rank(blocks, rank), strict=True))
+            if has_bias:
+                matrix = transform.matrix_as(dense)
+                values["bias"] = matrix @ linear.bias.double().view(o, branches).mT.to(matrix.dtype)
+            for name, value in values.items():
+                setattr(layer, name, structured.parameter(value, dtype))
+        return layer
+
+    def _dense(self) -> nn.Linear:
+        """The matrix and the bias of this layer without its activation, in the original domain."""
+        q, has_bias = self.transform.length, self.bias is not None
+        dense = nn.Linear(self.in_features * q, self.out_features * q, has_bias, device="meta")
+        with torch.no_grad():
+            named = [("weight",) if self.rank is None else ("weight_out", "weight_in"), ("bias",) * has_bias]
+            weights, biases = [[structured.exact(getattr(self, n), self.complex_weights) for n in ns] for ns in named]
+            blocks = weights[0] if self.rank is None else weights[0] @ weights[1]
+            dtype = next(self.parameters()).dtype
+            dense.weight = structured.rounded(structured.matrix_of(blocks, self.transform), dtype)
+            if has_bias:
+                tubes = structured.tubes_of(biases[0], self.transform)
+                dense.bias = structured.rounded(tubes.mT.flatten(), dtype)
+        return dense
+
+    def relative_error(self, linear: nn.Linear) -> float:
+        """||D - W||_F / ||W||_F, of this layer's matrix D from a dense layer's W; of W = 0, ||D||_F.
+
+        After `from_dense` its square is the fraction of W's energy that no layer of this kind can hold.
+
+        Raises: ValueError for a dense layer of other sizes, and for an activation among the branches, TypeError for
+            anything else.
+        """
+        op = f"{type(self).__name__}.relative_error"
+        if self._acts_on_branches:
+            structured.check_none(op, self.activation)
+        dense = self._dense()
+        structured.check_sizes(op, linear, dense.in_features, dense.out_features)
+        return structured.distance(dense.weight, linear.weight)
+
     def extra_repr(self) -> str:
         rank = "" if self.rank is None else f", rank={self.rank}"
         kind = f", complex_weights={self.complex_weights}" if self.is_complex else ""
@@ -180,61 +244,41 @@ class SpectralLinear(_TubeLinear):
             TypeError for the wrong type.
         Accuracy: computed in float64, rounded once.
         """
-        op = f"{cls.__name__}.from_dense"
-        transform = arguments.transform(op, transform, arguments.size(op, "branches", branches))
-        i, o = structured.block_sizes(op, linear, branches)
-        if rank is not None:
-            structured.check_rank(op, arguments.size(op, "rank", rank), min(i, o))
-        dtype, has_bias = linear.weight.dtype, linear.bias is not None
-        layer = cls(i, o, branches, transform, has_bias, "none", rank, device="meta", dtype=dtype)
-        with torch.no_grad():
-            dense = linear.weight.double()
-            blocks = structured.blocks_of(dense, transform)
-            if rank is None:
-                values = {"weight": blocks}
-            else:
-                values = dict(zip(("weight_in", "weight_out"), structured.low_rank(blocks, rank), strict=True))
-            if has_bias:
-                matrix = transform.matrix_as(dense)
-                values["bias"] = matrix @ linear.bias.double().view(o, branches).mT.to(matrix.dtype)
-            for name, value in values.items():
-                setattr(layer, name, structured.parameter(value, dtype))
-        return layer
+        return cls._nearest(linear, branches, transform, rank, "none")
 
-    def to_dense(self) -> nn.Linear:
+    def to_dense(self) -> nn.Linear | nn.Sequential:
         """The dense layer equal to this one: `layer(x).flatten(1)` = `layer.to_dense()(x.flatten(1))`.
 
         Its matrix (OQ, IQ) is D[(o, p), (i, q)] = sum_k inverse[p, k] W_k[o, i] matrix[k, q], with feature i Q + q
         being x[:, i, q]; under a transform that diagonalises circulant matrices it is block-circulant.
 
-        Returns: torch.nn.Linear(IQ, OQ) of the parameters' dtype and device, computed in float64 and rounded once;
-            complex, and for complex x, where the results of this layer are complex.
-        Raises: ValueError with an activation.
+        Returns: without an activation torch.nn.Linear(IQ, OQ) of the parameters' dtype and device, computed in float64
+            and rounded once; complex, and for complex x, where the results of this layer are complex.
+            With one, which no matrix can hold, three modules: a dense layer into the branches, feature o Q' + k being o
+            of branch k, the activation, and the inverse transform as a dense layer. Complex features are there as real
+            parts, then imaginary ones, and x is real.
         """
-        structured.check_none(f"{type(self).__name__}.to_dense", self.activation)
-        q, has_bias = self.transform.length, self.bias is not None
-        dense = nn.Linear(self.in_features * q, self.out_features * q, has_bias, device="meta")
+        if self.activation == "none":
+            return self._dense()
         with torch.no_grad():
-            named = [("weight",) if self.rank is None else ("weight_out", "weight_in"), ("bias",) * has_bias]
-            weights, biases = [[structured.exact(getattr(self, n), self.complex_weights) for n in ns] for ns in named]
-            blocks = weights[0] if self.rank is None else weights[0] @ weights[1]
+            names = ("weight",) if self.rank is None else ("weight_out", "weight_in")
+            factors = [structured.exact(getattr(self, name), self.complex_weights) for name in names]
+            blocks = factors[0] if self.rank is None else factors[0] @ factors[1]
+            into = structured.block_diagonal(blocks, self.transform.matrix_as(blocks))
+            back = torch.block_diag(*[self.transform.inverse_as(blocks)] * self.out_features)
+            bias = None
+            if self.bias is not None:
+                bias = structured.exact(self.bias, self.complex_weights).mT.flatten()
+            if self.is_complex:
+                into = dense.real_form(structured.precise(into), real_in=True)
+                back = dense.real_form(structured.precise(back), real_out=self.real_result)
+                bias = None if bias is None else dense.planes(bias)
             dtype = next(self.parameters()).dtype
-            dense.weight = structured.rounded(structured.matrix_of(blocks, self.transform), dtype)
-            if has_bias:
-                tubes = structured.tubes_of(biases[0], self.transform)
-                dense.bias = structured.rounded(tubes.mT.flatten(), dtype)
-        return dense
-
-    def relative_error(self, linear: nn.Linear) -> float:
-        """||D - W||_F / ||W||_F, of this layer's matrix D (`to_dense`) from a dense layer's W; of W = 0, ||D||_F.
-
-        After `from_dense` its square is the fraction of W's energy that no layer of this kind can hold.
-
-        Raises: as `to_dense`; ValueError for a dense layer of other sizes, TypeError for anything else.
-        """
-        dense = self.to_dense()
-        structured.check_sizes(f"{type(self).__name__}.relative_error", linear, dense.in_features, dense.out_features)
-        return structured.distance(dense.weight, linear.weight)
+            return nn.Sequential(
+                structured.dense_linear(into, bias, dtype),
+                dense.activation(self.activation),
+                structured.dense_linear(back, None, dtype),
+            )
 
 
 class TNNLinear(_TubeLinear):
@@ -272,3 +316,32 @@ class TNNLinear(_TubeLinear):
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, Q) -> (N, O, Q)."""
         return self._compute(x, "none", self.activation)
+
+    @classmethod
+    def from_dense(
+        cls,
+        linear: nn.Linear,
+        branches: int,
+        transform: Transform | None = None,
+        rank: int | None = None,
+        activation: str | None = None,
+    ) -> TNNLinear:
+        """The layer whose matrix is nearest to that of a dense layer, as `SpectralLinear.from_dense` finds it.
+
+        activation: behind it; None: relu, or crelu of complex results.
+        """
+        return cls._nearest(linear, branches, transform, rank, activation)
+
+    def to_dense(self) -> nn.Sequential:
+        """The dense layer, then the activation: `layer(x).flatten(1)` = `layer.to_dense()(x.flatten(1))`.
+
+        The matrix is that of `SpectralLinear.to_dense`. Complex results are there as real parts, then imaginary ones,
+        and x is real.
+        """
+        linear = self._dense()
+        with torch.no_grad():
+            if linear.weight.is_complex():
+                bias = None if linear.bias is None else dense.planes(linear.bias)
+                weight = dense.real_form(linear.weight, real_in=True)
+                linear = structured.dense_linear(weight, bias, next(self.parameters()).dtype)
+        return nn.Sequential(linear, *([] if self.activation == "none" else [dense.activation(self.activation)]))

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from .. import ensemble
 from ..transforms import Transform
-from . import arguments, structured
-
-_MODULES = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+from . import arguments, dense, structured
 
 
 class SpectralMLP(nn.Module):
@@ -164,21 +162,26 @@ class SpectralMLP(nn.Module):
         """The dense network that has all branches side by side: block-diagonal matrices, the transform in the first.
 
         `net.to_dense()(x)` (N, C Q') has logit c of branch k at c Q' + k: its `.unflatten(1, (C, Q')).permute(2, 0, 1)`
-        is `net(x)`. Of the parameters' dtype and device, computed in float64 and rounded once.
-
-        Raises: TypeError for complex branches.
+        is `net(x)`. Of the parameters' dtype and device, computed in float64 and rounded once. Complex features are
+        there as real parts, then imaginary ones, so that all matrices are real; crelu is then torch.nn.ReLU, the other
+        complex activations and the modulus are modules of `spectral_ops.nn.dense`.
         """
-        structured.check_real(f"{type(self).__name__}.to_dense", self.is_complex)
         layers: list[nn.Module] = [nn.Flatten()]
+        count = len(self._activations)
         with torch.no_grad():
-            for weight, bias, activation in zip(*self.network(), strict=True):
-                matrix = self.transform.matrix_as(weight.double()) if len(layers) == 1 else None
-                blocks = structured.block_diagonal(weight.double(), matrix)
-                vector = None if bias is None else bias.mT.flatten()
-                layers.append(structured.dense_linear(blocks, vector, weight.dtype))
+            for j, (weight, bias, activation) in enumerate(zip(*self.network(), strict=True)):
+                w = structured.precise(weight)
+                matrix = None if j else self.transform.matrix_as(w)
+                blocks = structured.block_diagonal(w, matrix)
+                vector = None if bias is None else structured.precise(bias).mT.flatten()
+                if self.is_complex:
+                    real = j == count - 1 and self.readout == "real"
+                    blocks = dense.real_form(blocks, j == 0, real)
+                    vector = None if vector is None else dense.planes(vector, real)
+                layers.append(structured.dense_linear(blocks, vector, weight.dtype.to_real()))
                 if activation != "none":
-                    layers.append(_MODULES[activation]())
-        return nn.Sequential(*layers)
+                    layers.append(dense.activation(activation))
+        return nn.Sequential(*layers, dense.Modulus()) if self.readout == "abs" else nn.Sequential(*layers)
 
     def operations(self) -> int:
         """Multiply-adds of real numbers for one real sample in all branches: the transform as a matrix, each weight."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from ..transforms import Transform
-from . import arguments, structured
+from ..ops.activations import together
+from ..transforms import Identity, Transform
+from . import arguments, dense, structured
+
+_TORCHS = {"tanh": "tanh", "relu": "relu", "crelu": "relu"}  # what torch.nn.RNN has, of planes too
 
 
 class SpectralRNN(nn.Module):
@@ -214,47 +220,96 @@ class SpectralRNN(nn.Module):
         # of one or two branches the op cannot tell half a spectrum from the whole one
         return x.real.contiguous() if x.is_complex() and self.transform.is_half else x
 
-    def to_dense(self) -> tuple[nn.RNN, nn.Linear]:
+    def to_dense(self) -> tuple[nn.RNN | dense.OneBranch, nn.Module]:
         """The dense recurrent network that has all branches in one state, and the map from it to this layer's output.
 
         With (rnn, out) = net.to_dense(): out(rnn(x.flatten(-2))[0]) = net(x)[0].flatten(-2). The transform is part of
         weight_ih_l0, weights are block diagonal, and feature p Q' + k of the state is p of branch k; so are those of
-        the dense h_n. There is no way back from any dense RNN: its activation acts in the original domain.
+        the dense h_n. Complex features are there as real parts, then imaginary ones (the states of each direction by
+        themselves); so is the output where this layer's is complex.
+        There is no way back from any dense RNN: its activation acts in the original domain.
 
-        Returns: modules of the parameters' dtype and device, computed in float64 and rounded once.
-        Raises: ValueError for a nonlinearity that torch.nn.RNN has not, and for an output_activation; TypeError for
-            complex branches.
+        Returns: torch.nn.RNN, where it has the nonlinearity (tanh, relu; crelu is relu of both parts), else
+            `spectral_ops.nn.dense.OneBranch`, with its shapes; and torch.nn.Linear, with an output_activation three
+            modules in a row. Of the parameters' dtype and device, computed in float64 and rounded once.
         """
-        op = f"{type(self).__name__}.to_dense"
-        structured.check_real(op, self.is_complex)
-        if self.nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"{op}: nonlinearity must be tanh or relu, as of torch.nn.RNN, got {self.nonlinearity!r}")
-        if self.output_activation != "none":
-            raise ValueError(f"{op}: output_activation must be none, got {self.output_activation!r}")
         first = self.weight_x_l0
-        q, p, dtype = self.transform.length, self.transform.branches, first.dtype
-        rnn = nn.RNN(
-            self.input_size * q, self.hidden_size * p, self.num_layers, self.nonlinearity, self.bias, self.batch_first,
-            self.dropout, self.bidirectional, device=first.device, dtype=dtype,
-        )  # fmt: skip
         with torch.no_grad():
-            matrix, inverse = (f(first.double()) for f in (self.transform.matrix_as, self.transform.inverse_as))
-            readouts = []
-            for layer in range(self.num_layers):
-                for direction in self._directions:
-                    end = f"l{layer}{direction}"
-                    weight_x, weight_h = (getattr(self, f"weight_{name}_{end}").double() for name in "xh")
-                    into = structured.block_diagonal(weight_x, None if layer else matrix)
-                    getattr(rnn, f"weight_ih_{end}").copy_(into)
-                    getattr(rnn, f"weight_hh_{end}").copy_(structured.block_diagonal(weight_h))
-                    if self.bias:
-                        getattr(rnn, f"bias_ih_{end}").copy_(getattr(self, f"bias_{end}").mT.flatten())
-                        getattr(rnn, f"bias_hh_{end}").zero_()
+            rnn = self._torchs() if self.nonlinearity in _TORCHS else self._one_branch()
+            branches = self.transform.branches
+            eye = torch.eye(self.hidden_size, dtype=torch.float64, device=first.device).expand(branches, -1, -1)
+            names = [f"weight_y{direction}" for direction in self._directions]
+            maps = [structured.block_diagonal(self._weight(n) if self.output_size else eye) for n in names]
+            # (D O Q', P Q') of each direction, and (D O Q, D O Q')
+            rows, count = len(maps[0]), len(maps)
+            reads = [functional.pad(m, (0, 0, d * rows, (count - 1 - d) * rows)) for d, m in enumerate(maps)]
+            inverse = self.transform.inverse_as(first.double())
+            back = torch.block_diag(*[inverse] * (rows * count // branches))
+            half, dtype = self.transform.is_half, first.dtype
+            if self.output_activation == "none":
+                joined = [torch.matmul(*together(back, read)) for read in reads]
+                return rnn, structured.dense_linear(self._into(joined, half), None, dtype)
+            return rnn, nn.Sequential(
+                structured.dense_linear(self._into(reads, False), None, dtype),
+                dense.activation(self.output_activation),
+                structured.dense_linear(self._into([back], half), None, dtype),
+            )
+
+    def _into(self, columns: list[Tensor], real_out: bool) -> Tensor:
+        """A matrix from states, given by the columns of each direction; of complex branches on planes."""
+        if self.is_complex:
+            columns = [dense.real_form(structured.precise(c), real_out=real_out) for c in columns]
+        return torch.cat(columns, 1)
+
+    def _weight(self, name: str) -> Tensor:
+        return structured.precise(self._numbers(name))
+
+    def _blocks(self, layer: int, end: str) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The dense weights from below and from the step before, and the bias."""
+        weight_x = self._weight(f"weight_x_{end}")
+        into = structured.block_diagonal(weight_x, None if layer else self.transform.matrix_as(weight_x))
+        bias = self._weight(f"bias_{end}").mT.flatten() if self.bias else None
+        return into, structured.block_diagonal(self._weight(f"weight_h_{end}")), bias
+
+    def _each(self) -> Iterator[tuple[int, str]]:
+        for layer in range(self.num_layers):
             for direction in self._directions:
-                states = torch.eye(self.hidden_size, dtype=matrix.dtype, device=matrix.device).expand(p, -1, -1)
-                weight = states if self.output_size is None else getattr(self, f"weight_y{direction}").double()
-                readouts.append(torch.einsum("qk,kop->oqpk", inverse, weight).flatten(2).flatten(0, 1))
-            return rnn.train(self.training), structured.dense_linear(torch.block_diag(*readouts), None, dtype)
+                yield layer, f"l{layer}{direction}"
+
+    def _torchs(self) -> nn.RNN:
+        first, p = self.weight_x_l0, self.transform.branches * (2 if self.is_complex else 1)
+        rnn = nn.RNN(
+            self.input_size * self.transform.length, self.hidden_size * p, self.num_layers, _TORCHS[self.nonlinearity],
+            self.bias, self.batch_first, self.dropout, self.bidirectional, device=first.device, dtype=first.dtype,
+        )  # fmt: skip
+        for layer, end in self._each():
+            into, again, bias = self._blocks(layer, end)
+            if self.is_complex:
+                below = into.chunk(len(self._directions) if layer else 1, 1)
+                into = torch.cat([dense.real_form(part, layer == 0) for part in below], 1)
+                again = dense.real_form(structured.precise(again))
+                bias = None if bias is None else dense.planes(bias)
+            getattr(rnn, f"weight_ih_{end}").copy_(into)
+            getattr(rnn, f"weight_hh_{end}").copy_(again)
+            if bias is not None:
+                getattr(rnn, f"bias_ih_{end}").copy_(bias)
+                getattr(rnn, f"bias_hh_{end}").zero_()
+        return rnn.train(self.training)
+
+    def _one_branch(self) -> dense.OneBranch:
+        first, q, p = self.weight_x_l0, self.transform.length, self.transform.branches
+        net = SpectralRNN(
+            self.input_size * q, self.hidden_size * p, 1, None, Identity(1), self.num_layers, self.nonlinearity,
+            self.bias, self.batch_first, self.dropout, self.bidirectional, device=first.device, dtype=first.dtype,
+            complex_weights=self.is_complex,
+        )  # fmt: skip
+        for layer, end in self._each():
+            for name, value in zip(("weight_x", "weight_h", "bias"), self._blocks(layer, end), strict=True):
+                if value is not None:
+                    number = value.to(torch.complex128) if self.is_complex else value
+                    pairs = torch.view_as_real(number) if self.is_complex else number
+                    getattr(net, f"{name}_{end}").copy_(pairs[None])
+        return dense.OneBranch(net.train(self.training))
 
     def operations(self) -> int:
         """Multiply-adds of real numbers for one step of one real sample, transforms (as matrices) included."""

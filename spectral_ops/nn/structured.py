@@ -63,6 +63,7 @@ def block_diagonal(blocks: Tensor, transform: Tensor | None = None) -> Tensor:
     transform: (Q', Q), of what comes in: then (O Q', I Q).
     """
     matrix = torch.eye(len(blocks), dtype=blocks.dtype, device=blocks.device) if transform is None else transform
+    blocks, matrix = together(blocks, matrix)
     return torch.einsum("koi,kq->okiq", blocks, matrix).flatten(2).flatten(0, 1)
 
 
@@ -75,10 +76,9 @@ def dense_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.
     return layer
 
 
-def check_real(op: str, is_complex: bool) -> None:
-    """TypeError of complex branches, where a dense network of real numbers is wanted."""
-    if is_complex:
-        raise TypeError(f"{op}: branches must be real, for a dense network of torch.nn to have them, got complex ones")
+def precise(t: Tensor) -> Tensor:
+    """t in float64 or complex128."""
+    return t.to(torch.complex128) if t.is_complex() else t.double()
 
 
 def tubes_of(bias: Tensor, transform: Transform) -> Tensor:
