@@ -147,6 +147,14 @@ def test_a_layer_used_twice_and_one_not_used() -> None:
     assert math.isfinite(losses[-1])
 
 
+def test_a_training_that_diverges_says_so() -> None:
+    model = nn.Sequential(TuckerLinear(9, 9, ranks=(2, 2)))
+    trainer = TDLRT(model, lr=1e30)
+    with pytest.raises(FloatingPointError, match=r"^TDLRT: each step must end in finite cores, got others at lr 1e"):
+        for _ in range(5):
+            trainer.step(lambda: model(torch.ones(2, 9)).square().sum())
+
+
 WRONG = [
     (lambda: TDLRT(3), TypeError, "TDLRT: model must be a torch.nn.Module, got int"),
     (lambda: TDLRT(nn.Linear(2, 2)), ValueError, "TDLRT: model must have layers in Tucker form without groups, got"),

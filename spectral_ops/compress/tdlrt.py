@@ -72,7 +72,7 @@ class TDLRT(torch.optim.Optimizer):
     resumes a training, bit for bit.
 
     Raises: ValueError for a model without such layers, negative or inconsistent numbers, a step without closure;
-        TypeError for anything but a module.
+        TypeError for anything but a module; FloatingPointError in a step after which values are not finite.
     Source: Rank-adaptive spectral pruning of convolutional layers during training, Algorithm 1, Theorem 1.
     """
 
@@ -206,6 +206,8 @@ class TDLRT(torch.optim.Optimizer):
                 layer.core = v
             layer.module.core.sub_(v, alpha=group["lr"])
             layer.module.core.grad = None
+            if not layer.module.core.isfinite().all():
+                raise FloatingPointError(f"TDLRT: each step must end in finite cores, got others at lr {group['lr']:g}")
 
     def _round(self, layers: list[_Layer]) -> None:
         """Line 11, 12: mode after mode of all layers together; each may drop tau ||C|| / sqrt(modes)."""

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..compress import TDLRT
 from .data import Split
 from .experiment import machine
 
@@ -85,6 +86,14 @@ def epoch(
         optimizer.step()
         losses.append(loss.detach())
     return float(torch.stack(losses).mean())
+
+
+def stepped(trainer: TDLRT, closure: Callable[[], Tensor]) -> Tensor:
+    """The loss of a step; of a training that diverged NaN, as of any other optimiser."""
+    try:
+        return trainer.step(closure)
+    except FloatingPointError:
+        return torch.tensor(torch.nan)
 
 
 class Clock:

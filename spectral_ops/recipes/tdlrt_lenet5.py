@@ -28,7 +28,7 @@ from ..compress import TDLRT, Fraction, to_cp, to_tucker
 from ..models import LeNet5
 from ..nn.tucker import TuckerConv2d
 from . import data as mnist
-from .low_rank import Arm, Clock, accuracy, batches, close, count, curves, figure, save
+from .low_rank import Arm, Clock, accuracy, batches, close, count, curves, figure, save, stepped
 
 EPOCHS, QUICK_EPOCHS, EVERY, POINTS = 15, 3, 10, 80  # steps between two measurements, of which there are POINTS at most
 BATCH, LR, MOMENTUM, TAU, KAPPA = 128, 0.05, 0.1, 0.01, 0.8
@@ -81,7 +81,7 @@ def train(name: str, method: str, data: mnist.Mnist, seed: int, steps: int, tau:
             return functional.cross_entropy(model(x), y)
 
         if trainer is not None:
-            loss = trainer.step(closure)
+            loss = stepped(trainer, closure)
         else:
             rest.zero_grad()
             loss = closure()

@@ -30,7 +30,7 @@ from ..compress import (
 )
 from .data import Split
 from .generated import Images, augmented
-from .low_rank import Arm, Clock, accuracy, batches, close, count, figure, save
+from .low_rank import Arm, Clock, accuracy, batches, close, count, figure, save, stepped
 
 MOMENTUM, PATIENCE, START, ROUNDS = 0.1, 5, 0.3, 5  # START: kappa of the adaptive ranks; ROUNDS: of magnitude pruning
 TAUS, KAPPAS, SHARES = (0.1, 0.05, 0.03, 0.02), (0.5, 0.35, 0.25, 0.15), (0.4, 0.2)
@@ -159,7 +159,7 @@ class _Run:
                 return functional.cross_entropy(self.model(x), y)
 
             if trainer is not None:
-                losses.append(trainer.step(closure))
+                losses.append(stepped(trainer, closure))
             else:
                 rest.zero_grad()
                 loss = closure()
