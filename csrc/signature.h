@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace spectral {
@@ -26,6 +27,14 @@ template <class T> struct TypeName<std::optional<T>> {
 };
 template <class T> struct TypeName<std::vector<T>> {
   static std::string text() { return TypeName<T>::text() + "[]"; }
+};
+
+template <class... R> struct TypeName<std::tuple<R...>> {
+  static std::string text() {
+    std::string text;
+    ((text.append(text.empty() ? "" : ",").append(TypeName<R>::text())), ...);
+    return text;
+  }
 };
 
 // void f(const Tensor&, std::optional<Tensor>, int64_t) -> "Tensor,Tensor?,int->"

@@ -196,12 +196,14 @@ class Op(Protocol):
     rule: its rule module. composed: whether a call is made of other ops, through which autograd goes by itself. run:
     what it does below autograd, of the arguments and the tensors among them. below: the same, through the dispatcher.
     complete: fills in the schema's defaults. backend_again: gives a context that repeats `use(...)` in backward.
+    stages: whether its C++ calls the library between stages of its own, and returns the results.
     """
 
     rule: ModuleType
     below: Callable
     complete: Callable
     backend_again: Callable
+    stages: bool
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool: ...
 
@@ -225,6 +227,8 @@ def autograd_kernel(op: Op) -> Callable:
             outputs = unflatten(_apply(call, *tensors), call.results)  # a list: the one result is a list of tensors
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
         with below_autograd():
+            if op.stages:
+                return op.rule.cpp(args)
             return op.run(args, tensors) if direct else op.below(*args)
 
     return kernel

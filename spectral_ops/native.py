@@ -25,6 +25,8 @@ _LIB = torch.library.Library("spectral_native", "DEF")
 for _row in TABLE.values():
     if _row.native is not None:
         _LIB.define(_row.name + _row.native)
+    if _row.stages is not None:
+        _LIB.define(f"{_row.name}_backward{_row.stages}")
 
 
 def build_facts() -> dict:

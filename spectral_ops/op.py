@@ -4,9 +4,9 @@ An op's rule module (`spectral_ops/ops/<name>.py`) has
     check(*args)         raises ValueError (shapes, names) or TypeError (dtypes, devices)
     empty(*args)         checks, and allocates the results: the fake kernel and the allocator are one
     reference(*args)     the definition, in differentiable aten ops; it has the schema's names, as `check` does
-    cpp(args, out)       calls the native entry point on dense arguments
-and, where there is something to say, `backward`, `forward_for_grad`, `cpp_why_not`, `autocast`. Triton's kernels and
-their reasons are in `triton_kernels/<name>.py`.
+    cpp(args, out)       calls the native entry point on dense arguments; cpp(args) where the row has `stages`
+and, where there is something to say, `backward`, `forward_for_grad`, `cpp_why_not`, `cpp_slower` (why the reference is
+taken although C++ could do it), `autocast`. Triton's kernels and their reasons are in `triton_kernels/<name>.py`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
             args = _complex_together(row, args, device="meta")
         return triton_backend.why_not(row.name, args, tensors) or reason
     reason = native.why_not(tensors[0].device, row.name)
-    return reason or native_why_not(row, args, tensors, tensors[0].device.type)
+    reason = reason or native_why_not(row, args, tensors, tensors[0].device.type)
+    slower = getattr(rule_of(row.name), "cpp_slower", None)
+    return slower(*args) if reason is None and slower is not None and _forced.get() is None else reason
 
 
 def native_why_not(row: Row, args: Sequence[Any], tensors: Sequence[Tensor], device: str) -> str | None:
@@ -204,14 +206,16 @@ def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None
     )
 
 
-def _chooses(tensors: Sequence[Tensor]) -> bool:
+def _chooses(row: Row, tensors: Sequence[Tensor]) -> bool:
     """Whether a composed op has any other backend to choose than its composition."""
-    return _forced.get() is not None or tensors[0].is_cuda
+    return _forced.get() is not None or tensors[0].is_cuda or row.stages is not None
 
 
 def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
     if row.composed and _goes_by_parts(row, rule, args, tensors):
         return rule.reference(*args)
+    if row.stages is not None:
+        return rule.cpp(args)
     out = rule.empty(*args)
     backend = _pick(row, args, tensors)
     if backend == "reference":
@@ -253,7 +257,10 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
 def _goes_by_parts(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
     """Check the arguments of a composed op; whether its composition runs, not a kernel."""
     rule.check(*args)
-    return not _chooses(tensors) or _pick(row, args, tensors) == "reference"  # which raises a forced one's reason
+    if not _chooses(row, tensors):
+        return True
+    taken = _pick(row, args, tensors)  # which raises a forced one's reason
+    return taken == "reference" or (taken == "cpp" and not ordinary(tensors))  # a tracer is to see the parts
 
 
 def _dense(t: Tensor, strided: bool = False) -> Tensor:
@@ -313,6 +320,7 @@ class _Op:
         self.complete = _complete(row.name)
         self.backend_again = _again
         self.plans = Plans(self.rule, self._compute, self._repeats)
+        self.stages = row.stages is not None
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
         """Whether these arguments go through the parts of a composition, which autograd is to see."""

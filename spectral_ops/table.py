@@ -12,6 +12,10 @@ _NETWORK = "Tensor[] weights, Tensor?[] biases, str[] activations"
 _NATIVE_NETWORK = "Tensor[] weights, Tensor?[] biases, int[] activations, float[] offsets"
 _TOGETHER = ("x", "transform", "weights", "biases")
 _GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1"
+_NATIVE_CONVOLUTION = (
+    "int activation, float offset, Tensor inverse, int[] stride, int[] padding, int[] dilation, int groups, "
+    "bool channels_last"
+)
 _TRIGONOMETRIC = (
     "(Tensor x, int type=2, int dim=-1, str norm='backward', bool inverse=False, bool orthogonalize=False) -> Tensor"
 )
@@ -44,6 +48,9 @@ class Row:
     complex_together: the arguments that the native kernel takes complex, all of them, where anything is: of a mixture
         the real ones are made so; x may stay real beside a transform. Empty: the kernel is for real numbers.
     autocast: "lower": follow the autocast dtype; "float32": stay in float32; "rule": the rule module decides.
+    stages: of a composed op whose native entry point does call the library, between stages of its own, and returns the
+        results and what the gradient needs: the schema of that, `<name>_backward`. `cpp` takes the arguments of
+        ordinary tensors, in any layout, and returns the result; all others go through the composition.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Row:
     composed: bool = False
     autocast: str = "lower"
     complex_together: tuple[str, ...] = ()
+    stages: str | None = None
 
 
 _GPU = ("cpp", "triton", "reference")  # on a GPU Triton may come first, see `triton_backend.preferred`
@@ -214,10 +222,11 @@ _ROWS = (
         "spectral_conv2d",
         "(Tensor x, Tensor transform, Tensor weight, Tensor? bias, str activation, Tensor inverse, "
         f"{_GEOMETRY}) -> Tensor",
-        None,
-        ("reference",),
+        f"(Tensor x, Tensor transform, Tensor weight, Tensor? bias, {_NATIVE_CONVOLUTION}) -> (Tensor, Tensor, Tensor)",
         composed=True,
         autocast="rule",
+        stages="(Tensor grad, Tensor v, Tensor z, Tensor transform, Tensor weight, bool want_x, bool want_weight, "
+        f"bool want_bias, {_NATIVE_CONVOLUTION}) -> (Tensor, Tensor, Tensor)",
     ),
     Row(
         "tucker_conv2d",

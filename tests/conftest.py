@@ -37,7 +37,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         given = getattr(getattr(item, "callspec", None), "params", {})
         names = {getattr(given.get(key), "op", given.get(key)) for key in ("row", "op", "name")}
         forced = {given.get(key, "reference") for key in ("level", "backend", "chosen")} - {"reference"}
-        rows = [TABLE[n] for n in names if isinstance(n, str) and n in TABLE and TABLE[n].composed]
+        rows = [
+            TABLE[n]
+            for n in names
+            if isinstance(n, str) and n in TABLE and TABLE[n].composed and TABLE[n].stages is None
+        ]
         return any(forced - {"triton"} or "triton" not in row.backends for row in rows if forced)
 
     out = [item for item in items if composed(item)]

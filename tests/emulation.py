@@ -28,7 +28,7 @@ from spectral_ops.table import TABLE
 
 ROOT = Path(spectral_ops.__file__).parent.parent
 NAME = "libspectral_emulated.so"
-ENTRIES = {name for name, row in TABLE.items() if row.native is not None}
+ENTRIES = {name for name, row in TABLE.items() if row.native is not None and row.stages is None}
 
 
 def why_not() -> str | None:

@@ -208,9 +208,8 @@ def test_half(dtype: torch.dtype, layout: Any) -> None:
 
 
 def test_a_forced_kernel_raises_its_reason() -> None:
-    layer = SpectralConv2d(4, 4, 3, branches=2)
-    with spectral_ops.use("cpp"), pytest.raises(RuntimeError, match="spectral_conv2d has no cpp kernel"):
-        layer(torch.ones(1, 4, 5, 5))
+    with spectral_ops.use("cpp"), pytest.raises(RuntimeError, match="branch_conv2d has no cpp kernel"):
+        BranchConv2d(2, 2, 3, branches=2)(torch.ones(1, 2, 2, 5, 5))
     found = spectral_ops.backends("branch_conv2d", torch.ones(1, 2, 1, 3, 3), torch.ones(2, 1, 1, 1, 1))
     assert found == [("triton", "Triton kernels take CUDA tensors, and these are on cpu"), ("reference", None)]
 
@@ -221,8 +220,10 @@ def test_no_warning_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(triton_backend, "missing", lambda: "it is not installed")
     with FakeTensorMode():
-        y = ops.branch_conv2d(torch.empty(1, 2, 4, 3, 3, device="cuda"), torch.empty(2, 4, 4, 1, 1, device="cuda"))
-    assert y.device.type == "cuda"
+        weight, matrix = torch.empty(2, 4, 4, 1, 1, device="cuda"), torch.empty(2, 2, device="cuda")
+        y = ops.branch_conv2d(torch.empty(1, 2, 4, 3, 3, device="cuda"), weight)
+        z = ops.spectral_conv2d(torch.empty(1, 8, 3, 3, device="cuda"), matrix, weight, None, "relu", matrix)
+    assert y.device.type == z.device.type == "cuda"
 
 
 def test_empty_batch() -> None:

@@ -119,6 +119,17 @@ template <class T> struct Planes {
   const TubeMatrix<T>*first, *second;
 };
 
+// matrix . act(x), or (matrix . x) act'(z), along the middle dimension of x seen as (outer, columns, inner).
+// Activations of complex numbers take rows 2k and 2k + 1 as the real and imaginary parts of branch k.
+template <class T> struct Slices {
+  int64_t outer, rows, columns, inner;
+  const T *x, *matrix;  // (outer, columns, inner), (rows, columns)
+  const T* z;           // (outer, rows, inner) or null
+  Activation activation;
+  T offset;  // of modrelu
+  T* y;      // (outer, rows, inner)
+};
+
 // The Walsh-Hadamard transform of x (outer, n, inner) along n, a power of two; y may be x.
 template <class T> struct Butterflies {
   int64_t outer, n, inner;
@@ -226,6 +237,8 @@ template <class T> struct Kernels {
   void (*tubes)(const Tubes<T>&, int64_t begin, int64_t end);
   int64_t (*plane_items)(const Planes<T>&);
   void (*planes)(const Planes<T>&, int64_t begin, int64_t end);
+  int64_t (*slice_items)(const Slices<T>&);
+  void (*slices)(const Slices<T>&, int64_t begin, int64_t end);
   void (*long_tubes)(const LongTubes<T>&, int64_t begin, int64_t end);
   void (*ensemble)(const Ensemble<T>&, int64_t begin, int64_t end);
   void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);

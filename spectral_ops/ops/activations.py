@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from .checks import ACTIVATIONS
 
+HALF = (torch.bfloat16, torch.float16)
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": torch.relu,
@@ -138,7 +139,7 @@ def offsets(names: list[str]) -> list[float]:
 
 def wide(x: Tensor) -> Tensor:
     """x in the dtype in which the ops accumulate: half becomes float32, the rest stays."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return x.float() if x.dtype in HALF else x
 
 
 def together(*values: Any) -> tuple[Any, ...]:
@@ -159,7 +160,7 @@ def together(*values: Any) -> tuple[Any, ...]:
 
 def narrow(y: Tensor, x: Tensor) -> Tensor:
     """The result y of an op on x: rounded to half where x is half."""
-    return y.to(x.dtype) if x.dtype in (torch.bfloat16, torch.float16) else y
+    return y.to(x.dtype) if x.dtype in HALF else y
 
 
 def gradient_of(t: Tensor, grad: Tensor) -> Tensor:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..autograd import ordinary, transforming, want_grad
+from ..autograd import differentiate_reference, ordinary, transforming, want_grad
 from ..op import lower, run_below_autograd
 from . import checks, planes
-from .activations import apply_, narrow, together, wide
+from .activations import apply, apply_, code, narrow, offset, through, together, wide
 from .branch_conv2d import Pair, convolve, layout_of
 from .mode_product import LONGEST_COLUMN
 
@@ -105,7 +106,7 @@ def reference(
     elif is_complex:
         y = _complex_stages(v, t, w, b, activation, inv, *geometry)
     else:
-        h = convolve(along_channels(v, t), *_merged(w, b, _least(v, w)), *geometry)
+        h = convolve(along_channels(v, t), *_merged(w, b, _least(layout, want_grad([v, w]))), *geometry)
         y = along_channels(apply_(activation, h).contiguous(memory_format=layout), inv)
     return narrow(y, x).contiguous(memory_format=layout)
 
@@ -131,7 +132,7 @@ def _complex_stages(
     else:
         x = along_channels(x, transform)
     w, b = planes.layer_form(weight, bias, real)
-    h = convolve(x, *_merged(w, b, _least(x, w)), *geometry)
+    h = convolve(x, *_merged(w, b, _least(layout, want_grad([x, w]))), *geometry)
     h = planes.activated(activation, h.contiguous(memory_format=layout), p, last)
     y = along_channels(h, planes.matrix_form(inverse, real_out=half))
     return y if half else planes.joined(y, q)
@@ -214,10 +215,114 @@ def real_part(y: Tensor) -> Tensor:
     return y.real.contiguous(memory_format=layout_of(y))
 
 
-def _least(x: Tensor, weight: Tensor) -> int:
+def cpp_why_not(x: Tensor, transform: Tensor, *_: Any) -> str | None:
+    if max(transform.shape) > LONGEST_COLUMN:
+        return f"Q = {max(transform.shape)} is past {LONGEST_COLUMN}, where the library's product is faster"
+    return None
+
+
+def cpp_slower(
+    x: Tensor,
+    transform: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    inverse: Tensor,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> str | None:
+    if activation == "none" and _folds(x, transform, weight, inverse, stride, padding, dilation):
+        return "one dense convolution is less work"
+    return None
+
+
+def cpp(args: list[Any]) -> Tensor:
+    return narrow(_in_stages(args, False)[0], args[0])
+
+
+def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Tensor, list[Tensor]]:
+    y, v, z = _in_stages(args, True)
+    return narrow(y, args[0]), [v, z]
+
+
+def _in_stages(args: list[Any], training: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The result, the transformed images, and what the activation is applied to."""
+    x, transform, weight, bias, *_ = args = _wide(args)
+    layout = layout_of(x)
+    w, b = _merged(weight, bias, _least(layout, training))
+    vector = None if b is None else b.flatten()
+    return torch.ops.spectral_native.spectral_conv2d(
+        _dense(x, layout), _dense(transform), w.flatten(0, 1), vector, *_rest(args, layout, w)
+    )
+
+
+def _dense(t: Tensor, layout: Any = torch.contiguous_format) -> Tensor:
+    """t with its values side by side in that order, no sign still to be taken."""
+    return t.resolve_neg().contiguous(memory_format=layout)
+
+
+def _wide(args: list[Any]) -> list[Any]:
+    return [wide(t) if isinstance(t, Tensor) else t for t in args]
+
+
+def _rest(args: list[Any], layout: Any, merged: Tensor) -> tuple[Any, ...]:
+    """The arguments that both entry points end with."""
+    _, _, _, _, activation, inverse, *geometry = args
+    last = layout is torch.channels_last
+    return code(activation), offset(activation), _dense(inverse), *geometry, merged.shape[0], last
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Tensor]) -> list[Any]:
+    (grad,), (v, z), dtype = grads, kept, args[0].dtype
+    if torch.is_grad_enabled() or not ordinary([grad]):  # what was kept knows nothing of the arguments
+        return differentiate_reference(sys.modules[__name__], args, grads)
+    grad, (x, transform, weight, bias, activation, inverse, *geometry) = wide(grad), (args := _wide(args))
+    layout = layout_of(x)
+    w, _ = _merged(weight, None, _least(layout, True))
+    want = [needs[0], needs[2], bias is not None and needs[3]]
+    grad_matrix = grad_inverse = None
+    if needs[1] or needs[5]:  # a learned transform, whose gradient needs what the one call keeps to itself
+        h = apply(activation, z)
+        grad_inverse = _matrix_gradient(grad, h, inverse)
+        grad_z = through(activation, along_channels(grad, inverse.mT), z, h)
+        sizes = [z.shape[1]] if want[2] else None
+        grad_v, grad_w, grad_b = torch.ops.aten.convolution_backward(
+            grad_z, v, w.flatten(0, 1), sizes, *geometry, False, [0, 0], len(w), [True, *want[1:]]
+        )
+        grad_matrix = _matrix_gradient(grad_v, x, transform)
+        grad_x = along_channels(grad_v, transform.mT)
+    else:
+        grad_x, grad_w, grad_b = torch.ops.spectral_native.spectral_conv2d_backward(
+            _dense(grad, layout), v, z, _dense(transform), w.flatten(0, 1), *want, *_rest(args, layout, w)
+        )
+    grad_weight = _own(grad_w, weight) if want[1] else None
+    grad_bias = grad_b.view(bias.shape) if want[2] else None
+    found = [grad_x if want[0] else None, grad_matrix, grad_weight, grad_bias, None, grad_inverse]
+    return [None if g is None else g.to(dtype) for g in found] + [None] * 3
+
+
+def _matrix_gradient(grad: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
+    """Of the product of `matrix` (P, Q) with the slices of x, whose result's gradient is grad."""
+    slices = zip((grad, x), matrix.shape, strict=True)
+    rows, columns = (t.unflatten(1, (size, -1)).transpose(0, 1).flatten(1) for t, size in slices)
+    return rows @ columns.mT
+
+
+def _least(layout: torch.memory_format, training: bool) -> int:
     """The channels of a branch below which `_merged` merges."""
-    training = layout_of(x) is torch.contiguous_format and want_grad([x, weight])
-    return NARROW_IN_TRAINING if training else NARROW
+    return NARROW_IN_TRAINING if training and layout is torch.contiguous_format else NARROW
+
+
+def _own(grad: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of `weight` in that of what `_merged` made of it."""
+    q, o, i, kh, kw = weight.shape
+    together = grad.shape[1] // i
+    if together == 1:
+        return grad.contiguous().view(weight.shape)
+    blocks = grad.reshape(q // together, together, o, together, i, kh, kw)
+    own = blocks.diagonal(dim1=1, dim2=3)  # (groups, O/Q, C/Q, kh, kw, together)
+    return own.permute(0, 5, 1, 2, 3, 4).reshape(weight.shape)
 
 
 def _merged(weight: Tensor, bias: Tensor | None, least: int) -> tuple[Tensor, Tensor | None]:

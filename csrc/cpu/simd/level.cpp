@@ -18,6 +18,8 @@ template <class T> inline constexpr Kernels<T> kernels_of = {
     tubes<T>,
     plane_items<T>,
     planes<T>,
+    slice_items<T>,
+    slices<T>,
     long_tubes<T>,
     ensemble<T>,
     ensemble_gradients<T>,
