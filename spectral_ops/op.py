@@ -240,7 +240,7 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
     _, structure = flatten(args)
     # the C++ kernels compute in float32 and float64: half is widened on the way in and rounded once on the way out
     widened = () if triton else _HALF
-    strided = triton and triton_backend.reads_strides(row.name)
+    strided = triton_backend.reads_strides(row.name) if triton else getattr(rule, "READS_STRIDES", False)
     dense = [_dense(t.float() if t.dtype in widened else t, strided) for t in tensors]
     buffers = [
         torch.empty_like(r, dtype=torch.float32) if r.dtype in widened else r if m.dtype is r.dtype else m

@@ -29,6 +29,7 @@ _OPTIONS = "str activation_h='tanh', str activation_y='none', Tensor? lengths=No
 _NATIVE_OPTIONS = "int activation_h, float offset_h, int activation_y, float offset_y, Tensor? lengths"
 _LAYER_TOGETHER = ("x", "weight_x", "weight_h", "weight_y", "bias", "h0")
 
+_NATIVE_TILES = "int[] stride, int[] padding, int[] dilation, int[] tile, bool channels_last"
 _CSG = "Tensor codes, Tensor generator, int[] kernel_shapes, int[4] slice_shape, str layout='block'"
 _CSG_KERNEL = "Tensor codes, Tensor generator, int[4] kernel_shape, int[4] slice_shape"
 _NATIVE_CSG = "Tensor codes, Tensor generator, int[] kernel_shapes, int[] slice_shape, bool flat, bool channels_last"
@@ -232,16 +233,18 @@ _ROWS = (
         "tucker_conv2d",
         f"(Tensor x, Tensor core, Tensor u_out, Tensor u_in, Tensor? bias=None, {_GEOMETRY}, Tensor? u_h=None, "
         "Tensor? u_w=None, int groups=1) -> Tensor",
-        None,
-        ("triton", "reference"),
+        f"(Tensor x, Tensor core, Tensor u_out, Tensor u_in, Tensor? bias, {_NATIVE_TILES}, Tensor(a!) out) -> ()",
+        _GPU,
         composed=True,
     ),
     Row(
         "tucker_conv2d_backward",
         f"(Tensor grad_y, Tensor x, Tensor core, Tensor u_out, Tensor u_in, {_GEOMETRY}, bool want_grad_x=True, "
         "Tensor? core_out=None, Tensor? core_in=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-        None,
-        ("triton", "reference"),
+        "(Tensor grad_y, Tensor x, Tensor core, Tensor u_out, Tensor u_in, Tensor core_out, Tensor core_in, "
+        f"{_NATIVE_TILES}, Tensor(a!)? grad_x, Tensor(b!) grad_core, Tensor(c!) grad_u_out, Tensor(d!) grad_u_in, "
+        "Tensor(e!) grad_bias) -> ()",
+        _GPU,
         composed=True,
     ),
     Row(

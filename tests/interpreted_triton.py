@@ -173,3 +173,11 @@ def test_a_persistent_convolution(
     given = [torch.randn_like(y), *args[:5], *args[6:], True, False, False]
     limits = bounds.bounded("csg_conv2d_backward", given, torch.float32)
     bounds.check(results("csg_conv2d_backward", given)[0], limits[0], row.id)
+
+
+@pytest.mark.parametrize("name", ["tucker_conv2d-N2-C12-O18-r2to3", "tucker_conv2d_backward-N2-C12-O18-r2to3"])
+def test_a_program_with_several_tiles_of_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("tucker_conv2d", "tucker_conv2d_backward"):
+        monkeypatch.setattr(triton_backend.kernels(module), "PROGRAMS", 1)
+    row = next(row for row in RIGHT if row.id.startswith(name))
+    check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)

@@ -106,9 +106,12 @@ def test_k_step_gradients_are_those_of_three_kernels() -> None:
     x, grad = torch.randn(3, 6, 7, 5).double(), torch.randn(3, 8, 4, 5).double()
     core, u_out, u_in = torch.randn(2, 3, 3, 3).double(), torch.randn(8, 2).double(), torch.randn(6, 3).double()
     geometry = ([2, 1], [1, 1], [1, 1])
-    cores = {i: torch.linalg.qr(core.movedim(i, 0).flatten(1).mT)[0].mT for i in (0, 1)}
-    cores = {i: q.unflatten(1, core.movedim(i, 0).shape[1:]).movedim(0, i) for i, q in cores.items()}
-    run = KPass(cores)
+    cores, k = {}, {}
+    for i, u in enumerate((u_out, u_in)):
+        q, transposed = torch.linalg.qr(core.movedim(i, 0).flatten(1).mT)  # Mat_i(C)^T = Q S^T
+        cores[i] = q.mT.unflatten(1, core.movedim(i, 0).shape[1:]).movedim(0, i)
+        k[i] = u @ transposed.mT
+    run = KPass(cores, k)
     leaf = x.clone().requires_grad_()
     y = run.convolve(leaf, core.clone().requires_grad_(), u_out, u_in, None, *geometry, None, None, 1)
     (wanted,) = torch.autograd.grad(y, leaf, grad)

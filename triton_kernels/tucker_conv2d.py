@@ -348,7 +348,7 @@ def plan(args: list[Any], out: Tensor, arch: int) -> list[Launch]:
     whole = rule.whole_core(accumulated(core), u_out.shape[1], u_h, u_w, groups).to(x.dtype)
     stages = Stages.of(rule.taps_first(whole, groups), u_out, u_in, x, stride, padding, dilation)
     bias = None if bias is None else bias.contiguous()
-    return [stages_plan(x.contiguous(memory_format=layout_of(x)), stages, bias, out, False, arch)]
+    return [stages_plan(x.contiguous(memory_format=layout_of(x)), stages, bias, out, False, arch, PROGRAMS)]
 
 
 def stages_plan(
@@ -358,8 +358,8 @@ def stages_plan(
     y: Tensor,
     back: bool,
     arch: int,
+    programs: int,
     kernel: str = "tucker_conv2d",
-    programs: int = PROGRAMS,
     other: Tensor | None = None,
     other_core: Tensor | None = None,
     store: bool = True,

@@ -100,12 +100,10 @@ def tucker_factors_kernel(
         tl.debug_barrier()  # the next tile writes where this one reads
 
 
-def why_not(
-    grad_y: Tensor, x: Tensor, core: Tensor, u_out: Tensor, u_in: Tensor, stride: Any, padding: Any, dilation: Any,
-    *_: Any,
-) -> str | None:  # fmt: skip
+def why_not(*args: Any) -> str | None:
+    _, x, _, u_out, u_in, *_ = args
     reason = limits("tucker_conv2d_backward", x, u_out, u_in) or limits("tucker_conv2d", x, u_out, u_in)
-    return reason or rule.fused_why_not(grad_y, x, core, u_out, stride, padding, dilation)
+    return reason or rule.fused_why_not(*args)
 
 
 def plan(args: list[Any], out: tuple[Tensor, ...], arch: int) -> list[Launch]:
@@ -116,8 +114,8 @@ def plan(args: list[Any], out: tuple[Tensor, ...], arch: int) -> list[Launch]:
     stages = Stages.of(core, u_out, u_in, x, stride, padding, dilation)
     core, u_out, u_in, groups = stages.core, stages.u_out, stages.u_in, core.shape[0]
     back = stages_plan(
-        grad_y, stages, None, grad_x if want_grad_x else x, True, arch,
-        kernel="tucker_conv2d_backward", programs=PROGRAMS, other=x, other_core=core_in, store=want_grad_x,
+        grad_y, stages, None, grad_x if want_grad_x else x, True, arch, PROGRAMS,
+        kernel="tucker_conv2d_backward", other=x, other_core=core_in, store=want_grad_x,
     )  # fmt: skip
     tile = stages.tile("tucker_conv2d_backward", arch)
     path = walk(grad_y.shape[2:], stages.geometry, False, tile.blocks["P"])

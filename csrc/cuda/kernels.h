@@ -168,6 +168,44 @@ template <class T> void run_code_gradients(const Csg<T>&, T* sums, void* stream)
 template <class T> int64_t generator_splits(const Csg<T>&);
 template <class T> void run_generator_gradients(const Csg<T>&, T* sums, void* stream);
 
+// ---- convolutions in Tucker form ----
+
+// Of an image (N, C, H, W): channels of a group, and how far apart images, channels and pixels are.
+struct TuckerImage {
+  int channels, height, width;
+  int64_t image, channel, pixel;
+};
+
+// Of rows, or of columns: a window over x, and the tiles that the kernel goes by. `back`: tiles are of x, of the pixels
+// of one residue by the stride; otherwise of y.
+struct TuckerAxis {
+  int window, stride, padding, dilation;
+  int tile, tiles;  // pixels of a tile, tiles of an image and residue
+  int halo, step;   // pixels in the other image under a tile, and how far apart
+};
+
+// The three stages from one image to the other: x to y, or with `back` y's gradient to x's.
+template <class T> struct Tucker {
+  int groups, blocks;
+  unsigned items;  // tiles of all images
+  bool back;
+  TuckerAxis axes[2];
+  TuckerImage from, to;
+  const T* source;
+  int ranks[2];         // of the image that is read, and of the other
+  const T* factors[2];  // (channels, rank) of each
+  const T* core;        // (groups, kh, kw, r_out, r_in)
+  const T* bias;        // or null
+  T* result;            // or null
+  // gradients, in parts (blocks, groups, ...): null where not wanted
+  const T* other;       // an image like the result
+  const T* other_core;  // the core whose rank channels meet it
+  T* factor_sums;       // of factors[1]
+  T* core_sums;         // with its taps as in core
+  T* bias_sums;
+};
+template <class T> void run(const Tucker<T>&, void* stream);
+
 // losses[q] = the mean over n of -log softmax(logits[q, n])[target[n]]; NaN where a target is no class.
 template <class T> void cross_entropy(const T* logits, bool complex, const int64_t* target, int64_t branches,
                                       int64_t samples, int64_t classes, T* losses, void* stream);

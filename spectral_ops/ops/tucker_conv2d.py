@@ -182,25 +182,56 @@ def plan(
     return min(WAYS, key=lambda way: work(*way))
 
 
-def fused_why_not(
-    x: Tensor,
-    core: Tensor,
-    u_out: Tensor,
-    u_in: Tensor,
-    bias: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    u_h: Tensor | None,
-    u_w: Tensor | None,
-    groups: int,
-) -> str | None:
+def fused_why_not(*args: Any, tensor_cores: bool = True) -> str | None:
     """The reason against one kernel for all stages where the library's are expected to be faster, or None."""
-    window = [core.shape[2] if u_h is None else u_h.shape[0], core.shape[3] if u_w is None else u_w.shape[0]]
-    weight = (groups * u_out.shape[1], core.shape[1], *window)
+    x, core, u_out, _, _, stride, padding, dilation, _, _, groups = args
+    weight = (groups * u_out.shape[1], core.shape[1], *_window(*args))
     s = tucker_cost.Sizes.of(x.shape, weight, u_out.shape, stride, padding, dilation, groups)
-    ours, theirs = tucker_cost.fused(s, x.dtype), min(tucker_cost.library(s, x.dtype, *way) for way in WAYS)
-    return tucker_cost.slower(ours, theirs)
+    ours = tucker_cost.fused(s, x.dtype, tensor_cores)
+    return tucker_cost.slower(ours, min(tucker_cost.library(s, x.dtype, *way) for way in WAYS))
+
+
+def _window(*args: Any) -> tuple[int, int]:
+    core, u_h, u_w = args[1], args[8], args[9]
+    return core.shape[2] if u_h is None else u_h.shape[0], core.shape[3] if u_w is None else u_w.shape[0]
+
+
+# ---- CUDA C++ ------------------------------------------------------------------------------------------------------
+READS_STRIDES = True  # channels_last stays
+
+
+def cuda_why_not(*args: Any) -> str | None:
+    x, core, u_out, _, _, stride, padding, dilation, *_ = args
+    return unfit(x, u_out, _window(*args), core.shape[1], stride, padding, dilation) or fused_why_not(
+        *args, tensor_cores=False
+    )
+
+
+def unfit(
+    x: Tensor, u_out: Tensor, window: Sequence[int], r_in: int, stride: Pair, padding: Pair, dilation: Pair
+) -> str | None:
+    """The reason against the CUDA C++ kernels for sizes that they do not take."""
+    if not x.numel():
+        return "images without values are left to the reference"
+    size = checks.convolved(x.shape[2:], window, stride, padding, dilation)
+    ranks, value = (r_in, u_out.shape[1]), max(4, x.element_size())
+    if tucker_cost.cuda_tile(size, window, stride, dilation, ranks, value) is None:
+        return f"rank channels under one pixel, {ranks} of {value} bytes, are past {tucker_cost.SHARED} bytes"
+    largest = max(x.shape[0] * x.shape[2] * x.shape[3], x.shape[0] * size[0] * size[1])
+    return f"{largest} pixels are past 2^31" if largest >= 1 << 31 else None
+
+
+def cpp(args: Any, out: Tensor) -> None:
+    x, core, u_out, u_in, bias, stride, padding, dilation, u_h, u_w, groups = args
+    taps = taps_first(whole_core(core, u_out.shape[1], u_h, u_w, groups), groups)
+    tile = tucker_cost.cuda_tile(
+        out.shape[2:], taps.shape[1:3], stride, dilation, taps.shape[3:], x.element_size()
+    )  # fmt: skip
+    layout = layout_of(x)
+    dense = [None if t is None else t.contiguous() for t in (taps, u_out, u_in, bias)]
+    torch.ops.spectral_native.tucker_conv2d(
+        x.contiguous(memory_format=layout), *dense, stride, padding, dilation, tile, layout is torch.channels_last, out
+    )
 
 
 def taps_first(weight: Tensor, groups: int) -> Tensor:

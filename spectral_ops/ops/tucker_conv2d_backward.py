@@ -12,7 +12,7 @@ from torch.nn import functional
 from . import checks, tucker_cost
 from .activations import wide
 from .branch_conv2d import Pair, layout_of
-from .tucker_conv2d import from_ranks, to_ranks
+from .tucker_conv2d import from_ranks, to_ranks, unfit
 
 
 def check(
@@ -149,11 +149,36 @@ def outer_sum(x: Tensor, h: Tensor, groups: int) -> Tensor:
     return (rows.transpose(1, 2).flatten(2) @ ranks.movedim(2, -1).flatten(1, 3)).flatten(0, 1)
 
 
-def fused_why_not(
-    grad_y: Tensor, x: Tensor, core: Tensor, u_out: Tensor, stride: Pair, padding: Pair, dilation: Pair
-) -> str | None:
+def fused_why_not(*args: Any, tensor_cores: bool = True) -> str | None:
     """The reason against kernels for all stages where the library's are expected to be faster, or None."""
+    _, x, core, u_out, _, stride, padding, dilation, *_ = args
     groups, kh, kw, r_out, r_in = core.shape
     weight = (groups * r_out, r_in, kh, kw)
     s = tucker_cost.Sizes.of(x.shape, weight, u_out.shape, stride, padding, dilation, groups)
-    return tucker_cost.slower(tucker_cost.fused_backward(s, x.dtype), tucker_cost.library_backward(s, x.dtype))
+    ours = tucker_cost.fused_backward(s, x.dtype, tensor_cores)
+    return tucker_cost.slower(ours, tucker_cost.library_backward(s, x.dtype))
+
+
+# ---- CUDA C++ ------------------------------------------------------------------------------------------------------
+READS_STRIDES = True  # channels_last stays
+
+
+def cuda_why_not(*args: Any) -> str | None:
+    _, x, core, u_out, _, *geometry = args[:8]
+    reason = unfit(x, u_out, core.shape[1:3], core.shape[4], *geometry)
+    return reason or fused_why_not(*args, tensor_cores=False)
+
+
+def cpp(args: Any, out: tuple[Tensor, ...]) -> None:
+    grad_y, x, core, u_out, u_in, stride, padding, dilation, want_grad_x, core_out, core_in = args
+    tile = tucker_cost.cuda_tile(
+        grad_y.shape[2:], core.shape[1:3], stride, dilation, core.shape[3:], x.element_size()
+    )  # fmt: skip
+    layout = layout_of(x)
+    images = [t.contiguous(memory_format=layout) for t in (grad_y, x)]
+    core = core.contiguous()
+    cores = [core if t is None else t.contiguous() for t in (core_out, core_in)]
+    torch.ops.spectral_native.tucker_conv2d_backward(
+        *images, core, u_out.contiguous(), u_in.contiguous(), *cores, stride, padding, dilation, tile,
+        layout is torch.channels_last, out[0] if want_grad_x else None, *out[1:],
+    )  # fmt: skip

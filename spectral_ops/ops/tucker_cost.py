@@ -17,8 +17,10 @@ from . import checks
 BYTES = 4.3e12  # a second, between the chip and its memory
 CACHE_BYTES = 5.5e12  # and between its multiprocessors and its second-level cache
 LAUNCH = 4e-6  # seconds
+PLAIN = 67e12  # operations a second without tensor cores, and of float64
 SHARE = 0.5  # of the rate of tensor cores that products with few ranks reach, here and in the library
 TILE = 64  # pixels
+SHARED = 72 << 10  # bytes of shared memory: three blocks to a multiprocessor of 227 kB, and every GPU has as much
 
 
 class Sizes(NamedTuple):
@@ -83,6 +85,31 @@ def tile_of(size: Sequence[int], pixels: int) -> tuple[int, int]:
     return tall, max(wide, 16 // tall)
 
 
+def cuda_tile(
+    size: Sequence[int],
+    window: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    ranks: Sequence[int],
+    value: int,
+) -> list[int] | None:
+    """Rows and columns of the CUDA C++ kernels' tiles of an image, 32 pixels or fewer, so that the rank channels under
+    one fit the shared memory, forward and back. value: bytes of one. None: no tile does."""
+    wide, most = min(1 << (size[1] - 1).bit_length(), 8), max(ranks)
+    tall = min(1 << (size[0] - 1).bit_length(), 32 // wide)
+    while True:
+        halo = 1
+        for t, k, s, d in zip((tall, wide), window, stride, dilation, strict=True):
+            step = s if k == 1 else math.gcd(s, d)
+            halo *= max((t - 1) * (s // step) + (k - 1) * d // step + 1, t + -(-d * (k - 1) // s))
+        channels = 33 * (max(most, 32) + 1) * 2 + most * (halo + 1 + 2 * 33)
+        if value * channels + 8 * halo + 512 <= SHARED:
+            return [tall, wide]
+        if tall * wide == 1:
+            return None
+        tall, wide = (tall // 2, wide) if tall >= wide else (tall, wide // 2)
+
+
 # ---- seconds -------------------------------------------------------------------------------------------------------
 def library(s: Sizes, dtype: torch.dtype, fold_in: bool, fold_out: bool) -> float:
     """Three convolutions, or fewer: a factor may be multiplied into the core."""
@@ -105,19 +132,19 @@ def library_backward(s: Sizes, dtype: torch.dtype) -> float:
     return sum(_stage(s, dtype, *stage) for stage in stages)
 
 
-def fused(s: Sizes, dtype: torch.dtype) -> float:
+def fused(s: Sizes, dtype: torch.dtype, tensor_cores: bool = True) -> float:
     """One kernel: x and y once, ranks padded to 16, u_in for the halo too."""
-    return LAUNCH + _tiles(s, dtype, _tile_products(s, s.c, s.r_in, s.r_out, s.o))
+    return LAUNCH + _tiles(s, dtype, _tile_products(s, s.c, s.r_in, s.r_out, s.o), tensor_cores)
 
 
-def fused_backward(s: Sizes, dtype: torch.dtype) -> float:
+def fused_backward(s: Sizes, dtype: torch.dtype, tensor_cores: bool = True) -> float:
     """Two kernels, of x's gradient and of the factors', which add theirs to sums in the cache after every tile."""
     r_in, r_out = _padded(s.r_in), _padded(s.r_out)
     back = _tile_products(s, s.o, s.r_out, s.r_in, 2 * s.c)
     factors = _tile_products(s, s.c, s.r_in, s.r_out, 2 * s.o) + r_in * r_out * s.window
     tiles = s.images * s.tiled * s.after / TILE
     sums = 8 * (s.c * r_in + s.o * r_out + r_in * r_out * s.window) * tiles / CACHE_BYTES
-    return 4 * LAUNCH + 1.25 * _tiles(s, dtype, back) + _tiles(s, dtype, factors) + sums
+    return 4 * LAUNCH + 1.25 * _tiles(s, dtype, back, tensor_cores) + _tiles(s, dtype, factors, tensor_cores) + sums
 
 
 def slower(ours: float, theirs: float) -> str | None:
@@ -133,10 +160,11 @@ def _tile_products(s: Sizes, inputs: int, first: int, second: int, outputs: int)
     return s.halo * inputs * first + first * second * s.window + second * outputs
 
 
-def _tiles(s: Sizes, dtype: torch.dtype, products: float) -> float:
+def _tiles(s: Sizes, dtype: torch.dtype, products: float, tensor_cores: bool) -> float:
     """x and y once through memory, or the products of all tiles."""
+    rate = _rate(dtype, ours=True) if tensor_cores else SHARE * PLAIN
     moved = (s.c * s.before + s.o * s.after) * s.images * dtype.itemsize / BYTES
-    return max(moved, 2 * products * s.tiled * s.after * s.images / _rate(dtype, ours=True))
+    return max(moved, 2 * products * s.tiled * s.after * s.images / rate)
 
 
 def _stage(s: Sizes, dtype: torch.dtype, values: int, products: int) -> float:
@@ -149,7 +177,7 @@ def _rate(dtype: torch.dtype, ours: bool = False) -> float:
         return SHARE * 790e12
     if torch.backends.cudnn.conv.fp32_precision == "tf32" and dtype == torch.float32:
         return SHARE * 395e12
-    return SHARE * (130e12 if ours and dtype == torch.float32 else 67e12)
+    return SHARE * (130e12 if ours and dtype == torch.float32 else PLAIN)
 
 
 def _padded(rank: int) -> int:

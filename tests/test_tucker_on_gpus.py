@@ -1,0 +1,136 @@
+"""Convolutions in Tucker form on GPUs, without one: the choice on fake CUDA tensors, and CUDA C++ under emulation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import bounds
+import emulation
+import pytest
+import torch
+from calls import results
+from samples import Sample, rows_of
+from test_native import call
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import spectral_ops
+from spectral_ops import op, triton_backend
+from spectral_ops.autograd import tensors_of
+from spectral_ops.ops import tucker_cost
+
+emulates = pytest.mark.skipif(emulation.why_not() is not None, reason=str(emulation.why_not()))
+needs_triton = pytest.mark.skipif(triton_backend.missing() is not None, reason=str(triton_backend.missing()))
+
+
+def last(n: int, c: int, image: int, **made: Any) -> Tensor:
+    """Fake images in channels_last, made so: a torch without CUDA copies none."""
+    return torch.empty_strided((n, c, image, image), (c * image * image, 1, image * c, c), **made)
+
+
+def layer(c: int, r: int, image: int, n: int, dtype: torch.dtype, stride: int = 1) -> list[Any]:
+    """A 3 x 3 layer of equal channels and ranks on a fake GPU."""
+    made = {"device": "cuda", "dtype": dtype}
+    factors = [torch.empty(shape, **made) for shape in ((r, r, 3, 3), (c, r), (c, r))]
+    return [last(n, c, image, **made), *factors, None, [stride, stride], [1, 1], [1, 1], None, None, 1]
+
+
+# ---- the choice ----------------------------------------------------------------------------------------------------
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rank", [1, 2, 4, 8, 16, 32])
+def test_small_ranks_take_one_kernel(rank: int, dtype: torch.dtype) -> None:
+    """And so does the backward pass; shapes, layout and dtype as on the CPU."""
+    with FakeTensorMode():
+        args = layer(64, rank, 32, 64, dtype)
+        assert spectral_ops.explain("tucker_conv2d", *args).splitlines()[:2] == ["tucker_conv2d", "-> triton"]
+        y = torch.ops.spectral.tucker_conv2d(*args)
+        assert y.shape == args[0].shape and y.dtype == dtype and y.device.type == "cuda"
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        assert not op._OPS["tucker_conv2d"].composed(args, tensors_of(args)), "autograd takes the op's own backward"
+        core = torch.empty(1, 3, 3, rank, rank, device="cuda", dtype=dtype)
+        back = [y, args[0], core, *args[2:4], *args[5:8]]
+        assert spectral_ops.explain("tucker_conv2d_backward", *back).splitlines()[1] == "-> triton"
+        grads = torch.ops.spectral.tucker_conv2d_backward(*back)
+        assert [g.shape for g in grads] == [*(t.shape for t in (args[0], core, *args[2:4])), (64,)]
+        assert {(g.dtype, g.device.type) for g in grads} == {(dtype, "cuda")}
+
+
+@needs_triton
+def test_the_library_is_taken_where_it_is_expected_to_be_faster() -> None:
+    with FakeTensorMode():
+        args = layer(1024, 64, 4, 256, torch.float32, stride=2)
+        lines = spectral_ops.explain("tucker_conv2d", *args).splitlines()
+        assert lines[-1] == "-> reference"
+        assert "one kernel for all stages should take" in lines[1]
+        assert op._OPS["tucker_conv2d"].composed(args, tensors_of(args)), "autograd goes through the convolutions"
+
+
+def test_ranks_past_the_tiles_have_a_reason() -> None:
+    with FakeTensorMode():
+        args = layer(512, 300, 32, 1, torch.float32)
+        for backend, reason in spectral_ops.backends("tucker_conv2d", *args)[:-1]:
+            assert reason is not None, backend
+
+
+def test_a_launch_is_counted_by_its_longer_side() -> None:
+    """The formulas of DESIGN.md at the size of the target, and that tf32 goes by torch's setting for convolutions."""
+    s = tucker_cost.Sizes.of((64, 256, 56, 56), (64, 64, 3, 3), (256, 64), (1, 1), (1, 1), (1, 1), 1)
+    moved = 4 * 2 * 64 * 256 * 56 * 56 / 4.3e12
+    products = 1.6875 * 256 * 64 + 64 * 64 * 9 + 64 * 256
+    times = {}
+    for setting, rate in (("ieee", 130e12), ("tf32", 395e12)):  # last, as torch has it
+        torch.backends.cudnn.conv.fp32_precision = setting
+        times[setting] = tucker_cost.fused(s, torch.float32)
+        tiles = 2 * products * s.tiled * 64 * 56 * 56 / (rate / 2)
+        assert times[setting] == pytest.approx(4e-6 + max(moved, tiles))
+    assert times["tf32"] < times["ieee"]
+
+
+# ---- CUDA C++ ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def emulated() -> Iterator[None]:
+    with emulation.emulated():
+        yield
+
+
+def few(name: str) -> list[Sample]:
+    return [row for row in rows_of(name) if 0 < row.values < 1500]
+
+
+def _is_image(t: Any) -> bool:
+    return isinstance(t, Tensor) and t.dim() == 4
+
+
+@emulates
+@pytest.mark.native
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("row", few("tucker_conv2d") + few("tucker_conv2d_backward"), ids=lambda row: row.id)
+def test_channels_last_stays(row: Sample) -> None:
+    """It reaches the kernel as it is, and so does the result."""
+    args = row.make(torch.float32)
+    if emulation.refused(row.op, args):
+        return
+    given = [t.contiguous(memory_format=torch.channels_last) if _is_image(t) else t for t in args]
+    with spectral_ops.use("cpp"):
+        got = results(row.op, given)
+    for y, limit in zip(got, bounds.bounded(row.op, args, torch.float32), strict=True):
+        bounds.check(y, limit, row.op)
+    image = given[0 if row.op == "tucker_conv2d" else 1]
+    assert got[0].dim() != 4 or got[0].is_contiguous(memory_format=torch.channels_last) or image.is_contiguous()
+
+
+@emulates
+@pytest.mark.native
+@pytest.mark.usefixtures("emulated")
+def test_a_block_with_several_tiles_adds_their_gradients() -> None:
+    """More tiles than blocks: 300 images, in two groups of 256 blocks each."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((300, 2, 1, 2), (300, 2, 2, 2), (2, 2, 1, 1, 1), (2, 1), (2, 1))
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+    args = [*tensors, [1, 1], [0, 0], [1, 1], True, None, None]
+    assert emulation.refused("tucker_conv2d_backward", args) is None
+    limits = bounds.bounded("tucker_conv2d_backward", args, torch.float32)
+    for y, limit in zip(call("tucker_conv2d_backward", args), limits, strict=True):
+        bounds.check(y, limit, "tucker_conv2d_backward")
