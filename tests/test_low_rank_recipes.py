@@ -161,6 +161,12 @@ def test_tucker_cifar10(tmp_path: Path) -> None:
     assert (tmp_path / "figure3.png").exists()
 
 
+@pytest.mark.parametrize("recipe", [tucker_cifar10, tdlrt_cifar10])
+def test_networks_that_no_paper_has(recipe, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cifar10: network must be one of \w+, \w+, \w+, got 'vgg11'$"):
+        recipe.run(noise(2, 2), tmp_path, network="vgg11")
+
+
 @pytest.mark.parametrize("network", tucker_cifar10.NETWORKS)
 def test_the_plans_of_paper_4(network: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Epochs and arms of Tables 1 to 3 beside the printed numbers, without training."""

@@ -146,15 +146,17 @@ def _draw(arms: list[Arm], every: int, out: Path, console: Console) -> None:
     left.set(xlabel=f"steps / {every}", ylabel="test accuracy, %")
     curves(right, arms, "losses")
     right.set(xlabel="steps", ylabel="loss of the batch", yscale="log")
-    left.legend(frameon=False, fontsize=8, loc="lower right")
+    right.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower left")
     close(made, out / "figure2.png", console)
     own = [arm for arm in arms if arm.ranks[0] and arm.name == arms[0].name]
     layers = list(own[0].ranks[0])
     made, axes = figure(len(layers))
     for axis, layer in zip(axes, layers, strict=True):
-        for mode, label in enumerate(("out", "in", "h", "w")):
+        for mode, (label, style) in enumerate(zip(("out", "in", "h", "w"), ("-", "-", "--", ":"), strict=True)):
             values = torch.tensor([[r[layer][mode] for r in arm.ranks] for arm in own], dtype=torch.float64).mean(0)
-            axis.step([every * (i + 1) for i in range(len(values))], values, where="post", label=f"r_{label}")
+            at = [every * (i + 1) for i in range(len(values))]
+            axis.step(at, values, style, where="post", label=f"r_{label}", linewidth=2)
+        axis.set_ylim(bottom=0)
         axis.set(title=layer, xlabel="steps", ylabel="rank (mean over seeds)")
         axis.legend(frameon=False)
     close(made, out / "ranks.png", console)
