@@ -25,7 +25,7 @@ from torch import Tensor
 
 from . import native, triton_backend
 from .autograd import autograd_kernel, flatten, ordinary, tensors_of, unflatten
-from .plans import Plans
+from .plans import Plans, signature
 from .table import TABLE, Row
 
 BACKENDS = ("reference", "cpp", "triton")
@@ -321,10 +321,20 @@ class _Op:
         self.backend_again = _again
         self.plans = Plans(self.rule, self._compute, self._repeats)
         self.stages = row.stages is not None
+        self._in_stages: set[tuple[Any, ...]] = set()  # calls that were seen to be made in stages
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
         """Whether these arguments go through the parts of a composition, which autograd is to see."""
-        return self.row.composed and _goes_by_parts(self.row, self.rule, args, tensors)
+        if not self.stages or _forced.get() is not None or not ordinary(tensors):
+            return self.row.composed and _goes_by_parts(self.row, self.rule, args, tensors)
+        call = signature(args)
+        if call not in self._in_stages:
+            if _goes_by_parts(self.row, self.rule, args, tensors):
+                return True
+            if len(self._in_stages) >= Plans.MOST:
+                self._in_stages.clear()
+            self._in_stages.add(call)
+        return False
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """Check, allocate, pick a backend, compute: what the op does below autograd. tensors: those of args, ordinary.

@@ -30,7 +30,7 @@ class Plans:
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """The op's results; of ordinary tensors (`autograd.ordinary`) that are contiguous and not empty."""
-        call = _signature(args)
+        call = signature(args)
         allocate = self._known.get(call)
         if allocate is not None:
             out = allocate(tensors[0])
@@ -44,7 +44,7 @@ class Plans:
         return out
 
 
-def _signature(args: Sequence[Any]) -> tuple[Any, ...]:
+def signature(args: Sequence[Any]) -> tuple[Any, ...]:
     """All of a call's arguments but the values of tensors."""
     parts: list[Any] = []
     for value in args:
