@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import statistics
@@ -131,6 +132,15 @@ def _fourier_layer(
     return torch.fft.irfft(torch.bmm(branches, w.mT).permute(1, 2, 0), x.shape[2], norm="ortho")
 
 
+def _generated(x: Tensor, codes: Tensor, basis: Tensor, kernel: list[int], step: list[int], *_: Any) -> Tensor:
+    filter = torch.ops.spectral.csg_kernel(codes, basis, kernel, step)
+    return _convolved(filter, x)
+
+
+def _convolved(filter: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return functional.conv2d(x, filter, padding=1)
+
+
 def cases(device: str, dry: bool) -> Iterator[Case]:
     """The table of sizes, the small ones first."""
     generator = torch.Generator(device).manual_seed(0)
@@ -194,6 +204,14 @@ def cases(device: str, dry: bool) -> Iterator[Case]:
     args = [codes, basis, flat, [16, 16, 3, 3], "block", True]
     product = {"GEMM alone": lambda c, g, *_: c @ g.mT}
     yield Case("csg_kernels ResNet-56", "csg_kernels", args, product)
+    for channels, size, n in ((32, 4, 1),) if dry else ((512, 7, 1), (64, 8, 16), (64, 8, 128), (16, 32, 128)):
+        kernel = [channels, channels, 3, 3]
+        x, own = normal(n, channels, size, size), normal((channels // 16) ** 2, 128)
+        args = [x, own, basis, kernel, [16, 16, 3, 3], None, [1, 1], [1, 1], [1, 1], "block", 1]
+        plain = functools.partial(_convolved, normal(*kernel, scale=0.02))
+        name = f"csg_conv2d {channels} to {channels} {size}x{size} N={n}"
+        yield Case(name, "csg_conv2d", args, {"generate, then cuDNN": _generated, "cuDNN alone": plain})
+    args = [codes, basis, flat, [16, 16, 3, 3], "block", True]
     grads = [normal(o, kh, kw, i) for o, i, kh, kw in shapes]
     rows = normal(slices, 2304)
     both = {"GEMMs alone": lambda _, c, g, *__, r=rows: (r @ g, r.mT @ c)}

@@ -33,6 +33,8 @@ _NATIVE_TILES = "int[] stride, int[] padding, int[] dilation, int[] tile, bool c
 _CSG = "Tensor codes, Tensor generator, int[] kernel_shapes, int[4] slice_shape, str layout='block'"
 _CSG_KERNEL = "Tensor codes, Tensor generator, int[4] kernel_shape, int[4] slice_shape"
 _NATIVE_CSG = "Tensor codes, Tensor generator, int[] kernel_shapes, int[] slice_shape, bool flat, bool channels_last"
+_NATIVE_CSG_KERNEL = "Tensor codes, Tensor generator, int[] kernel_shape, int[] slice_shape"
+_NATIVE_GEOMETRY = "int[] stride, int[] padding, int[] dilation, bool flat, int groups"
 
 
 @dataclass(frozen=True)
@@ -294,16 +296,17 @@ _ROWS = (
     Row(
         "csg_conv2d",
         f"(Tensor x, {_CSG_KERNEL}, Tensor? bias=None, {_GEOMETRY}, str layout='block', int groups=1) -> Tensor",
-        None,
-        ("triton", "reference"),
+        f"(Tensor x, {_NATIVE_CSG_KERNEL}, Tensor? bias, {_NATIVE_GEOMETRY}, Tensor(a!) out) -> ()",
+        _GPU,
         composed=True,
     ),
     Row(
         "csg_conv2d_backward",
         f"(Tensor grad_y, Tensor x, {_CSG_KERNEL}, {_GEOMETRY}, str layout='block', int groups=1, bool want_x=True, "
         "bool want_codes=True, bool want_generator=True) -> (Tensor, Tensor, Tensor)",
-        None,
-        ("triton", "reference"),
+        f"(Tensor grad_y, Tensor x, {_NATIVE_CSG_KERNEL}, {_NATIVE_GEOMETRY}, Tensor(a!)? grad_x, "
+        "Tensor(b!)? grad_codes, Tensor(c!)? grad_generator) -> ()",
+        _GPU,
         composed=True,
     ),
 )

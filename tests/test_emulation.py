@@ -155,6 +155,26 @@ def test_wide_matrices_of_mode_product() -> None:
         bounds.check(y, limit, "mode_product")
 
 
+def test_generated_convolution_in_channels_last() -> None:
+    """And of images and gradients in either memory format, with gradients of some arguments only."""
+    row = next(row for row in native_rows if row.op == "csg_conv2d" and row.values > 3000)
+    args = row.make(torch.float64)
+    args[0] = args[0].contiguous(memory_format=torch.channels_last)
+    wanted = rule_of("csg_conv2d").reference(*args)
+    y = rule_of("csg_conv2d").empty(*args)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    rule_of("csg_conv2d").cpp(args, y)
+    torch.testing.assert_close(y, wanted, rtol=1e-12, atol=1e-12)
+    grad = torch.randn_like(y).contiguous()
+    rest = [args[0], *args[1:5], *args[6:]]
+    for want in ((True, False, False), (False, True, True)):
+        found = rule_of("csg_conv2d_backward").empty(grad, *rest, *want)
+        rule_of("csg_conv2d_backward").cpp([grad, *rest, *want], found)
+        exact = rule_of("csg_conv2d_backward").reference(grad, *rest, *want)
+        for t, e in zip(found, exact, strict=True):
+            torch.testing.assert_close(t, e, rtol=1e-12, atol=1e-12)
+
+
 def test_more_filters_than_a_launch_takes() -> None:
     shapes = [size for j in range(200) for size in (2 + j % 3, 2, 1, 1)]
     slices = sum(-(-shapes[j] // 2) for j in range(0, len(shapes), 4))

@@ -95,4 +95,6 @@ def test_dry_run_of_all_stages(tmp_path: Path) -> None:
     assert gpu.main([str(tmp_path), "--dry-run"]) == 0, (tmp_path / "log.txt").read_text()[-4000:]
     found = results(tmp_path)
     assert found["values"]["status"] == found["speed"]["status"] == found["gradients"]["status"] == "passed"
-    assert all(row["us"]["cpp"] > 0 for row in found["speed"]["rows"] if "us" in row)
+    # ops that are compositions on the CPU have baselines only
+    times = [row["us"]["cpp"] for row in found["speed"]["rows"] if "cpp" in row.get("us", ())]
+    assert len(times) > 10 and min(times) > 0

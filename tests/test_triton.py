@@ -176,5 +176,5 @@ def test_the_cost_model_of_generated_convolutions() -> None:
                 tail = [[64, 64, 3, 3], [16, 16, 3, 3]] + [None] * (1 - lead) + [[1, 1], [1, 1], [1, 1]]
                 args = [x] * lead + [x, codes, generator, *tail]
                 order = [backend for backend, reason in spectral_ops.backends(name, *args) if reason is None]
-                assert order[0] == taken and sorted(order) == ["reference", "triton"]
+                assert order[0] == taken and {"reference", "triton"} <= set(order)
                 assert f"-> {taken}" in spectral_ops.explain(name, *args)

@@ -168,6 +168,27 @@ template <class T> void run_code_gradients(const Csg<T>&, T* sums, void* stream)
 template <class T> int64_t generator_splits(const Csg<T>&);
 template <class T> void run_generator_gradients(const Csg<T>&, T* sums, void* stream);
 
+// A convolution with one generated filter, or the gradient of its image.
+template <class T> struct CsgConvolution {
+  CsgShape shape;  // channels_last is that of a filter gradient
+  CsgSource<T> source;
+  int size[4], groups;                           // O, I, kh, kw
+  int image[2], result[2];                       // height and width
+  int stride[2], padding[2], dilation[2], rows;  // samples * pixels of the result, or of the image where that is made
+  int64_t x_step[4], y_step[4];                  // of N, C, H, W
+  const T *from, *bias;                          // the image or the gradient of the result; (O,) or null
+  T* sums;                                       // (reduced_parts, values): what each part of the filter gives
+  int64_t values;
+  // by plan(): channels of a block's columns and of its sums, in how many parts those of a group are
+  int columns, pitch, reduced, column_parts, reduced_parts;
+};
+template <class T> void plan(CsgConvolution<T>&, bool back);
+template <class T> void run(const CsgConvolution<T>&, bool back, void* stream);
+// sums: (filter_splits, O, I, kh, kw); rows: of the result.
+template <class T> int64_t filter_splits(const CsgConvolution<T>&);
+template <class T>
+void run_filter_gradient(const CsgConvolution<T>&, const T* x, const T* grad_y, T* sums, void* stream);
+
 // ---- convolutions in Tucker form ----
 
 // Of an image (N, C, H, W): channels of a group, and how far apart images, channels and pixels are.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from . import checks
 from .activations import wide
 from .branch_conv2d import Pair, layout_of
 from .csg_kernel import check_filter
+
+FEW_PIXELS = 256  # of a result or an image: a slice costs n_c of them to generate; beyond, the library (unmeasured)
+LARGEST_WINDOW = 256
 
 
 def check(
@@ -92,6 +96,30 @@ def reference(
     vector = None if bias is None else wide(bias)
     y = functional.conv2d(wide(x), kernel, vector, list(stride), list(padding), list(dilation), groups)
     return y.to(x.dtype).contiguous(memory_format=order)
+
+
+def cuda_why_not(
+    x: Tensor, codes: Tensor, generator: Tensor, kernel_shape: Sequence[int], slice_shape: Sequence[int],
+    bias: Any, *geometry: Any,
+) -> str | None:  # fmt: skip
+    sizes = checks.convolved(x.shape[2:], kernel_shape[2:], *geometry[:3])
+    return few_pixels(kernel_shape, max(math.prod(sizes), math.prod(x.shape[2:])) * x.shape[0])
+
+
+def few_pixels(kernel_shape: Sequence[int], pixels: int) -> str | None:
+    """The reason against the CUDA C++ kernels, each of whose blocks convolves all pixels with a part of the filter."""
+    if math.prod(kernel_shape[2:]) > LARGEST_WINDOW:
+        return f"a window of {kernel_shape[2]} x {kernel_shape[3]} is past the {LARGEST_WINDOW} places that fit a block"
+    if pixels > FEW_PIXELS:
+        return (
+            f"{pixels} pixels are past the {FEW_PIXELS} up to which generating inside the convolution is meant to pay"
+        )
+    return None
+
+
+def cpp(args: list[Any], out: Tensor) -> None:
+    *tensors, stride, padding, dilation, layout, groups = args
+    torch.ops.spectral_native.csg_conv2d(*tensors, stride, padding, dilation, layout == "flat", groups, out)
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from . import checks
 from .activations import wide
 from .branch_conv2d import Pair, layout_of
 from .csg_conv2d import check as check_convolution
+from .csg_conv2d import few_pixels
 
 
 def check(
@@ -99,3 +101,14 @@ def reference(
         )
     image = grad_x.to(x.dtype).contiguous(memory_format=order) if want_x else x.new_empty(0)
     return image, results[0].to(codes.dtype), results[1].to(codes.dtype)
+
+
+def cuda_why_not(grad_y: Tensor, x: Tensor, codes: Tensor, generator: Tensor, kernel_shape: Any, *_: Any) -> str | None:
+    pixels = max(math.prod(grad_y.shape[2:]), math.prod(x.shape[2:])) * x.shape[0]
+    return few_pixels(kernel_shape, pixels)
+
+
+def cpp(args: list[Any], out: tuple[Tensor, ...]) -> None:
+    *rest, layout, groups, want_x, want_codes, want_generator = args
+    wanted = (t if want else None for t, want in zip(out, (want_x, want_codes, want_generator), strict=True))
+    torch.ops.spectral_native.csg_conv2d_backward(*rest, layout == "flat", groups, *wanted)
