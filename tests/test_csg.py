@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -209,3 +211,31 @@ def test_memory_of_a_scope() -> None:
     codes = sum(p.numel() for name, p in new.named_parameters() if name.endswith(("codes", "generator")))
     with csg_scope(new):
         assert kept(new, x) <= kept(plain, x) + 4 * (filters + 2 * codes)
+
+
+def test_memory_of_a_training_step() -> None:
+    """The most that is allocated at a time, of forward, backward and update: by the same bound."""
+
+    def most(model: nn.Module, x: Tensor) -> int:
+        optimizer, target = torch.optim.SGD(model.parameters(), 0.1), torch.zeros(len(x), dtype=torch.int64)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x), target).backward()
+            optimizer.step()
+
+        step()  # what is made once
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            step()
+        changes = [event for event in profile.events() if event.name == "[memory]"]
+        changes.sort(key=lambda event: event.time_range.start)
+        return max(itertools.accumulate(event.cpu_memory_usage for event in changes))
+
+    plain = models.CifarResNet(8).to(memory_format=torch.channels_last)
+    new, _ = to_csg(plain, (16, 16, 3, 3), 16)
+    x = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    filters = sum(m.weight().numel() for m in new.modules() if isinstance(m, CSGConv2d))
+    codes = sum(p.numel() for name, p in new.named_parameters() if name.endswith(("codes", "generator")))
+    assert count(new) < count(plain)  # parameters and gradients, which a step finds there, are fewer too
+    with csg_scope(new):
+        assert 0 < most(new, x) <= most(plain, x) + 4 * (filters + codes)
