@@ -133,19 +133,23 @@ def test_a_program_with_several_tiles(name: str, monkeypatch: pytest.MonkeyPatch
     check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)
 
 
-@pytest.mark.parametrize("row", [row for row in rows_of("tucker_conv2d") if row.small], ids=lambda row: row.id)
+CONVOLUTIONS = [*rows_of("tucker_conv2d"), *rows_of("csg_conv2d")]
+
+
+@pytest.mark.parametrize("row", [row for row in CONVOLUTIONS if row.small], ids=lambda row: row.id)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_tucker_convolutions_through_autograd(row: Sample, layout: torch.memory_format) -> None:
+def test_convolutions_through_autograd(row: Sample, layout: torch.memory_format) -> None:
     """Forward and backward on the kernels, in both layouts: values, layout and the gradient of every argument."""
     args = row.make(torch.float32)
     args[0] = args[0].contiguous(memory_format=layout)
-    leaves = [t.requires_grad_() for t in args if isinstance(t, torch.Tensor)]
-    y = torch.ops.spectral.tucker_conv2d(*args)
+    leaves = [t.requires_grad_() for t in args if isinstance(t, torch.Tensor) and floating(t)]
+    op = getattr(torch.ops.spectral, row.op)
+    y = op(*args)
     assert y.is_contiguous(memory_format=layout) and "_Differentiable" in y.grad_fn.name()
     seed = torch.linspace(-1, 1, y.numel()).view(y.shape)
     got = torch.autograd.grad(y, leaves, seed)
     with spectral_ops.use("reference"):
-        plain = torch.ops.spectral.tucker_conv2d(*args)
+        plain = op(*args)
         wanted = torch.autograd.grad(plain, leaves, seed)
     torch.testing.assert_close(y, plain, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(got, wanted, strict=True):

@@ -167,8 +167,8 @@ class Shape(NamedTuple):
         _, i, kh, kw = self.grid
         if i == kh == kw == 1:
             return True
-        powers = all(n & (n - 1) == 0 for n in (*self.slice[:2], i))
-        return powers and kh == kw == 1 and self.slice[1] * i <= WIDE
+        whole = self.padded == tuple(self.slice[:2]) and i & (i - 1) == 0
+        return whole and kh == kw == 1 and 16 <= self.slice[1] * i <= WIDE
 
     def constants(self, code_size: int, tile: Tile) -> dict[str, Any]:
         """What the kernels are compiled for."""
