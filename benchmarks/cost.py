@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spectral_ops.op import rule_of
+from spectral_ops.op import complete, rule_of
 
 # a value that passes through a softmax: subtract the maximum, exponential, sum, divide, and one comparison
 SOFTMAX = 5
@@ -70,7 +70,7 @@ def training(op: str, args: Sequence[Any]) -> Cost:
 
 def outputs(op: str, args: Sequence[Any]) -> Any:
     """The results of a call as meta tensors: shapes and dtypes, no memory."""
-    return rule_of(op).empty(*_meta(list(args)))
+    return rule_of(op).empty(*_meta(list(complete(op)(args))))
 
 
 def tensors(value: Any) -> list[Tensor]:

@@ -73,7 +73,7 @@ def _row(name: str) -> Row:
     return TABLE[name]
 
 
-def _complete(name: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+def complete(name: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """torch drops trailing arguments that equal their defaults: put them back."""
     defaults = [argument.default_value for argument in getattr(torch.ops.spectral, name).default._schema.arguments]
     return lambda args: (*args, *defaults[len(args) :])
@@ -155,7 +155,7 @@ def _names(name: str) -> list[str]:
 
 def backends(op: str, *args: Any) -> list[tuple[str, str | None]]:
     """Each backend of `op` in order of preference, with the reason why it cannot take `args` (None: it can)."""
-    row, args = _row(op), _complete(op)(args)
+    row, args = _row(op), complete(op)(args)
     rule_of(op).check(*args)
     tensors, _ = flatten(args)
     return [(backend, _why_not(row, backend, args, tensors)) for backend in _in_order(row, args, tensors)]
@@ -317,7 +317,7 @@ class _Op:
     def __init__(self, row: Row) -> None:
         self.row, self.rule = row, rule_of(row.name)
         self.below = getattr(torch.ops.spectral, row.name).default
-        self.complete = _complete(row.name)
+        self.complete = complete(row.name)
         self.backend_again = _again
         self.plans = Plans(self.rule, self._compute, self._repeats)
         self.stages = row.stages is not None
