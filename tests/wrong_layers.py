@@ -131,6 +131,9 @@ def _conversions() -> Rows:
         (lambda: to_spectral(odd, rank=0), ValueError, "to_spectral: rank must be at least 1, got 0"),
         (lambda: to_spectral(odd, select=["1"]), ValueError,
          f"to_spectral: layer '1' cannot be converted: {divide}"),
+        (lambda: to_spectral(nn.Sequential(nn.Conv2d(8, 10, 3)), select=["0"]), ValueError,
+         "to_spectral: layer '0' cannot be converted: SpectralConv2d.from_dense: branches must divide the out_channels "
+         "of conv, 10, got 4"),
         (lambda: to_spectral(odd, select=lambda name, module: True), ValueError,
          f"to_spectral: layer '1' cannot be converted: {divide}"),
         (lambda: to_spectral(odd, select=["3"]), ValueError,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..ops.branch_conv2d import layout_of
 from ..ops.spectral_conv2d import through_channels
 from ..transforms import Transform
 from . import arguments
@@ -142,7 +143,8 @@ class SpectralPool(nn.Module):
         if self.mode == "avg":
             return torch.complex(functional.avg_pool2d(x.real, *window), functional.avg_pool2d(x.imag, *window))
         _, places = functional.max_pool2d(x.abs(), *window, return_indices=True)
-        return x.flatten(2).gather(2, places.flatten(2)).view(places.shape)
+        y = x.flatten(2).gather(2, places.flatten(2)).view(places.shape)
+        return y.contiguous(memory_format=layout_of(x))
 
     def extra_repr(self) -> str:
         branches = "" if self.branches is None else f", branches={self.branches}"
