@@ -97,7 +97,8 @@ def _backends(report: Report) -> tuple[str, ...]:
 def _reason(op: str, args: list[Any], backend: str) -> str | None:
     import spectral_ops
 
-    return dict(spectral_ops.backends(op, *args)).get(backend, "no such backend")
+    with spectral_ops.use(backend):
+        return dict(spectral_ops.backends(op, *args)).get(backend, "no such backend")
 
 
 def _results(op: str, args: list[Any]) -> list[Tensor]:

@@ -88,7 +88,8 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
         reason = _complex_why_not(row, tensors)
         if reason is None and _is_mixture(row, args, tensors):  # sizes and dtypes decide: those that the kernel sees
             args = _complex_together(row, args, device="meta")
-        return triton_backend.why_not(row.name, args, tensors) or reason
+        reason = triton_backend.why_not(row.name, args, tensors) or reason
+        return triton_backend.slower(row.name, args) if reason is None and _forced.get() is None else reason
     reason = native.why_not(tensors[0].device, row.name)
     reason = reason or native_why_not(row, args, tensors, tensors[0].device.type)
     slower = getattr(rule_of(row.name), "cpp_slower", None)

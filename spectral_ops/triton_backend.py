@@ -1,8 +1,9 @@
 """Finds Triton and the kernels of `triton_kernels/`, and says why a call cannot take them.
 
 A kernel module `triton_kernels/NAME.py` has `why_not(*args)`, a sentence about sizes or None, and `plan(args, out,
-arch)`, the launches that fill `out`; where a cost model chooses, `pays(*args)`; with READS_STRIDES it takes tensors as
-they lie in memory. Only those modules import triton, and only when a CUDA tensor asks for them.
+arch)`, the launches that fill `out`; where a cost model chooses, `pays(*args)` (else the kernels come last), or
+`slower(*args)`, a sentence or None; with READS_STRIDES it takes tensors as they lie in memory. Only those modules
+import triton, and only when a CUDA tensor asks for them.
 """
 
 from __future__ import annotations
@@ -71,6 +72,12 @@ def why_not(name: str, args: Sequence[Any], tensors: Sequence[Tensor]) -> str | 
         if t.dtype not in _DTYPES:
             return f"{t.dtype} is exact arithmetic, and Triton's kernels multiply on tensor cores"
     return kernels(name).why_not(*args)
+
+
+def slower(name: str, args: Sequence[Any]) -> str | None:
+    """Why the reference is expected to be faster than an op's kernels, which forcing them overrides, or None."""
+    reason = getattr(kernels(name), "slower", None)
+    return reason(*args) if reason else None
 
 
 def reads_strides(name: str) -> bool:

@@ -102,8 +102,10 @@ def tucker_factors_kernel(
 
 def why_not(*args: Any) -> str | None:
     _, x, _, u_out, u_in, *_ = args
-    reason = limits("tucker_conv2d_backward", x, u_out, u_in) or limits("tucker_conv2d", x, u_out, u_in)
-    return reason or rule.fused_why_not(*args)
+    return limits("tucker_conv2d_backward", x, u_out, u_in)
+
+
+slower = rule.fused_slower
 
 
 def plan(args: list[Any], out: tuple[Tensor, ...], arch: int) -> list[Launch]:

@@ -182,7 +182,7 @@ def plan(
     return min(WAYS, key=lambda way: work(*way))
 
 
-def fused_why_not(*args: Any, tensor_cores: bool = True) -> str | None:
+def fused_slower(*args: Any, tensor_cores: bool = True) -> str | None:
     """The reason against one kernel for all stages where the library's are expected to be faster, or None."""
     x, core, u_out, _, _, stride, padding, dilation, _, _, groups = args
     weight = (groups * u_out.shape[1], core.shape[1], *_window(*args))
@@ -202,9 +202,11 @@ READS_STRIDES = True  # channels_last stays
 
 def cuda_why_not(*args: Any) -> str | None:
     x, core, u_out, _, _, stride, padding, dilation, *_ = args
-    return unfit(x, u_out, _window(*args), core.shape[1], stride, padding, dilation) or fused_why_not(
-        *args, tensor_cores=False
-    )
+    return unfit(x, u_out, _window(*args), core.shape[1], stride, padding, dilation)
+
+
+def cpp_slower(*args: Any) -> str | None:
+    return fused_slower(*args, tensor_cores=False)
 
 
 def unfit(

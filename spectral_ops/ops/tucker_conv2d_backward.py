@@ -149,7 +149,7 @@ def outer_sum(x: Tensor, h: Tensor, groups: int) -> Tensor:
     return (rows.transpose(1, 2).flatten(2) @ ranks.movedim(2, -1).flatten(1, 3)).flatten(0, 1)
 
 
-def fused_why_not(*args: Any, tensor_cores: bool = True) -> str | None:
+def fused_slower(*args: Any, tensor_cores: bool = True) -> str | None:
     """The reason against kernels for all stages where the library's are expected to be faster, or None."""
     _, x, core, u_out, _, stride, padding, dilation, *_ = args
     groups, kh, kw, r_out, r_in = core.shape
@@ -165,8 +165,11 @@ READS_STRIDES = True  # channels_last stays
 
 def cuda_why_not(*args: Any) -> str | None:
     _, x, core, u_out, _, *geometry = args[:8]
-    reason = unfit(x, u_out, core.shape[1:3], core.shape[4], *geometry)
-    return reason or fused_why_not(*args, tensor_cores=False)
+    return unfit(x, u_out, core.shape[1:3], core.shape[4], *geometry)
+
+
+def cpp_slower(*args: Any) -> str | None:
+    return fused_slower(*args, tensor_cores=False)
 
 
 def cpp(args: Any, out: tuple[Tensor, ...]) -> None:
