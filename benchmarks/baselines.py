@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -346,10 +347,49 @@ def dst_fft(n: int, type: int, dim: int, dtype: torch.dtype) -> Callable[[Tensor
 
 def dct_scipy(x: Tensor, type: int, dim: int, name: str = "dct") -> Callable[[], Tensor]:
     """scipy's transform of x, on as many threads as torch has; name: "dct" or "dst"."""
+    function = _scipy(name, dim)
+    return lambda: function(x, type)
+
+
+def differentiable_scipy(type: int, dim: int) -> Callable[[Tensor], Tensor]:
+    """scipy's DCT of type 2 to 4 with its gradient, a DCT too: what one writes who has no other."""
+    function = _scipy("dct", dim)
+
+    def adjoint(grad: Tensor) -> Tensor:
+        y, first = function(grad, {2: 3, 3: 2, 4: 4}[type]), grad.narrow(dim, 0, 1)
+        if type == 2:
+            y += first  # type 3 gives the first column weight 1, type 2 the first row 2
+        if type == 3:
+            y.narrow(dim, 0, 1).mul_(0.5)
+        return y
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return function(x, type)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return adjoint(grad)
+
+    return Function.apply
+
+
+def _scipy(name: str, dim: int) -> Callable[[Tensor, int], Tensor]:
     from scipy import fft  # a run without scipy leaves its column empty
 
-    values, workers = x.numpy(), torch.get_num_threads()
-    return lambda: torch.from_numpy(getattr(fft, name)(values, type, axis=dim, workers=workers))
+    workers = torch.get_num_threads()
+    return lambda x, type: torch.from_numpy(getattr(fft, name)(x.detach().numpy(), type, axis=dim, workers=workers))
+
+
+def dct_of_the_wheel(type: int, dim: int) -> Callable[[Tensor], Tensor]:
+    """torch-dct's DCT of type 2 or 3, of which it has the inverse of type 2; it knows the last axis only."""
+    import torch_dct
+
+    def last(x: Tensor) -> Tensor:
+        return torch_dct.dct(x) if type == 2 else torch_dct.idct(x) * (2 * x.shape[-1])
+
+    return last if dim == -1 else lambda x: last(x.movedim(dim, -1)).movedim(-1, dim).contiguous()
 
 
 def dctn_scipy(x: Tensor, type: int, dim: Sequence[int]) -> Callable[[], Tensor]:

@@ -145,8 +145,10 @@ def compiled(function: Function, args: Sequence[Any], gradient: Gradient | None 
     return Contender("compile", "compile", call(torch.compile(function, dynamic=False), args, gradient))
 
 
-def scipy_dct(x: Tensor, type: int, dim: int, name: str = "dct") -> Contender:
-    """scipy's transform of x, or the reason why there is none."""
+def scipy_dct(x: Tensor, type: int, dim: int, name: str = "dct", training: bool = False) -> Contender:
+    """scipy's transform of x, in training (DCT) with the gradient written around it, or the reason for none."""
+    if training:
+        return _scipy(lambda: call(baselines.differentiable_scipy(type, dim), [x], Gradient()))
     return _scipy(lambda: baselines.dct_scipy(x, type, dim, name))
 
 
@@ -155,17 +157,27 @@ def scipy_dctn(x: Tensor, type: int, dim: Sequence[int]) -> Contender:
     return _scipy(lambda: baselines.dctn_scipy(x, type, dim))
 
 
-def _scipy(build: Callable[[], Callable[[], Tensor]]) -> Contender:
+def _scipy(build: Callable[[], Callable[[], Any]]) -> Contender:
     missing = importlib.util.find_spec("scipy") is None
     return Contender("scipy", "scipy", list if missing else build(), failure="scipy is not installed" * missing or None)
 
 
-def torch_dct(name: str, x: Tensor, training: bool) -> Contender:
-    """A function of the wheel torch-dct on x, or the reason why there is none."""
+def torch_dct(x: Tensor, type: int, dim: int, training: bool) -> Contender:
+    """The wheel torch-dct's transform of x, or the reason why there is none."""
+    if type == 4:
+        return Contender("torch-dct", "torch-dct", list, failure="torch-dct has no type 4")
+    return _wheel(lambda: baselines.dct_of_the_wheel(type, dim), x, training)
+
+
+def torch_dct_2d(x: Tensor, training: bool) -> Contender:
+    """The wheel's two-dimensional DCT of x along the last two dimensions, or the reason why there is none."""
+    return _wheel(lambda: importlib.import_module("torch_dct").dct_2d, x, training)
+
+
+def _wheel(build: Callable[[], Function], x: Tensor, training: bool) -> Contender:
     if importlib.util.find_spec("torch_dct") is None:
-        return Contender("torch-dct", "eager", list, failure="torch-dct is not installed")
-    function = getattr(importlib.import_module("torch_dct"), name)
-    return Contender("torch-dct", "eager", call(function, [x], Gradient() if training else None))
+        return Contender("torch-dct", "torch-dct", list, failure="torch-dct is not installed")
+    return Contender("torch-dct", "torch-dct", call(build(), [x], Gradient() if training else None))
 
 
 def side_by_side(

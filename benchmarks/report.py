@@ -38,6 +38,7 @@ HEAD = (
     "eager",
     "compile",
     "scipy",
+    "torch-dct",
     "ratio",
     "target",
     "A/A %",
@@ -48,6 +49,7 @@ HEAD = (
     "GB/s",
     "share",
 )
+OTHERS = ("eager", "compile", "scipy", "torch-dct")  # the kinds of contenders that ours is compared with
 Row = dict[str, Any]
 
 
@@ -117,7 +119,9 @@ def row_of(case: Case, built: Built, result: Measured, limits: Ceilings) -> Row:
     kinds = {c.name: c.kind for c in built.contenders}
     ours = next(c.name for c in built.contenders if c.kind == "ours")
     times = result.timings
-    baselines = {name: t.seconds for name, t in times.items() if kinds[name] in ("eager", "compile", "scipy")}
+    baselines = {
+        name: t.seconds for name, t in times.items() if kinds[name] in ("eager", "compile", "scipy", "torch-dct")
+    }
     best = min(baselines, key=lambda name: baselines[name]) if baselines else None
     row: Row = {"case": case.name, "op": case.op, "group": case.group, "backend": built.backend, "target": case.target}
     row["ms"] = {("ours" if name == ours else name): t.seconds * 1e3 for name, t in times.items()}
@@ -242,6 +246,7 @@ def line(row: Row) -> str:
         _number(_eager(row), ".4g"),
         _number(ms.get("compile"), ".4g"),
         _number(ms.get("scipy"), ".4g"),
+        _number(ms.get("torch-dct"), ".4g"),
         _number(row.get("ratio"), ".2f"),
         _number(row["target"], "g"),
         _percent(noise) + ("!" if row["noisy"] else ""),

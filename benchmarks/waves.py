@@ -29,13 +29,13 @@ from .contenders import (
     scipy_dctn,
     side_by_side,
     torch_dct,
+    torch_dct_2d,
 )
 from .measure import Contender
 
 VALUES = 1 << 22  # that do not fit the caches
 CACHED = 1 << 16  # 256 KiB
 LENGTHS = (8, 16, 32, 64, 256, 1024, 4096, 1021)
-TRAINED = {2: LENGTHS, 3: (32, 1024), 4: (32, 1024)}  # by type
 PLANES = (((61, 13, 7, 11), (1, 3)), ((997, 9, 31), (1, 2)), ((29, 31, 97), (0, 1)))
 JPEG = (32, 64, 8, 64, 8)  # 32 images of 512 x 512 in blocks of 8 x 8
 ops = torch.ops.spectral
@@ -45,7 +45,7 @@ def cases() -> Iterator[Case]:
     for type in (2, 3, 4):
         for n in LENGTHS:
             yield from _axes("dct", type, n, VALUES, training=False)
-        for n in TRAINED[type]:
+        for n in LENGTHS:
             yield from _axes("dct", type, n, VALUES, training=True)
     for n in (8, 32, 64, 256, 1024):
         yield from _axes("dct", 2, n, CACHED, training=False)
@@ -88,18 +88,18 @@ def _middle(op: str, type: int, n: int, values: int, training: bool) -> Built:
 
 
 def _forms(op: str, x: Tensor, type: int, dim: int, training: bool, *extra: Contender) -> Built:
-    """Ours beside a GEMM, an FFT of torch, and where nothing is differentiated scipy."""
+    """Ours beside a GEMM, an FFT of torch, scipy, and the wheel torch-dct."""
     n, table = x.shape[dim], baselines.dct_matrix if op == "dct" else baselines.dst_matrix
     fft = baselines.dct_fft if op == "dct" else baselines.dst_fft
     forms = {
         "fft": fft(n, type, dim, torch.float32),
         "gemm": baselines.along(table(n, type, torch.float32), dim),
     }
-    others = [*extra] if training else [scipy_dct(x, type, dim, op), *extra]
     if training:
         learn(x)
-    if op == "dct" and type == 2 and dim == -1:
-        others.append(torch_dct("dct", x, training))
+    others = [scipy_dct(x, type, dim, op, training), *extra]
+    if op == "dct":
+        others.append(torch_dct(x, type, dim, training))
     args = [x, type, dim]
     return side_by_side(
         op,
@@ -161,7 +161,7 @@ def _blocks(training: bool) -> Built:
     eight = baselines.dct_matrix(8, 2, torch.float32)
     both = torch.kron(eight, eight)
     forms = {"kron": lambda x: (x.view(-1, 64) @ both.mT).view(x.shape)}
-    return _planes((1 << 17, 8, 8), (1, 2), training, forms, torch_dct)
+    return _planes((1 << 17, 8, 8), (1, 2), training, forms, torch_dct_2d)
 
 
 def _plane(shape: tuple[int, ...], dim: tuple[int, int], training: bool) -> Built:
@@ -173,7 +173,7 @@ def _planes(
     dim: tuple[int, int],
     training: bool,
     forms: dict[str, Callable[[Tensor], Tensor]],
-    wheel: Callable[[str, Tensor, bool], Contender] | None = None,
+    wheel: Callable[[Tensor, bool], Contender] | None = None,
 ) -> Built:
     """DCT-II along two dimensions, beside two products with matrices and the given forms."""
     x = Values("dctn").normal(*shape)
@@ -186,7 +186,7 @@ def _planes(
     if training:
         learn(x)
     if wheel is not None:
-        extra.append(wheel("dct_2d", x, training))
+        extra.append(wheel(x, training))
     args = [x, list(dim)]
     return side_by_side(
         "dctn",
