@@ -125,7 +125,7 @@ def _kernel(rows: int, n: int) -> Built:
     matrix, ones = dct_rule.matrix(n, factors, x.dtype, x.device), (1.0,) * 5
 
     def kernel(*_: Any) -> Tensor:
-        torch.ops.spectral_native.dct(x, matrix, 0, False, 0, *ones, 1, out)
+        torch.ops.spectral_native.dct(x, matrix, 2, False, 0, *ones, 1, out)
         return out
 
     def gemm(x: Tensor) -> Tensor:

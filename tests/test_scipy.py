@@ -225,12 +225,12 @@ def test_long_lengths_have_the_right_values(n: int, family: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n", [3, 8, 17, 28, 32, 47, 64, 128, 255, *LONG])
+@pytest.mark.parametrize("n", [3, 8, 17, 28, 31, 32, 47, 59, 64, 100, 101, 128, 255, 360, 700, *LONG])
 @pytest.mark.parametrize("family", ["dct", "dst"])
 def test_no_worse_than_scipy(n: int, family: str, dtype: type) -> None:
     """In the same dtype, against extended precision, where a tenth is the noise of the draw.
 
-    Type I is up to 1.5 times off where its 2n - 2 or 2n + 2 values have a prime factor beyond 79.
+    Type I in float64 is 1.16 times off at n = 100 and 1.1 times at n = 255 (DST).
     """
     x = np.random.default_rng(n).standard_normal((16384 // n, n)).astype(dtype)
     for kind in (1, 2, 3, 4):
@@ -238,4 +238,16 @@ def test_no_worse_than_scipy(n: int, family: str, dtype: type) -> None:
             exact = getattr(scipy.fft, name)(x.astype(np.longdouble), kind, norm="ortho")
             theirs = np.linalg.norm(getattr(scipy.fft, name)(x, kind, norm="ortho") - exact)
             ours = np.linalg.norm(getattr(spectral_ops, name)(torch.from_numpy(x), kind, norm="ortho").numpy() - exact)
-            assert ours <= (1.6 if kind == 1 else 1.1) * theirs, (name, kind)
+            assert ours <= (1.18 if kind == 1 and dtype is np.float64 else 1.1) * theirs, (name, kind)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [300, 513, 1000, 1021, 2048, 10007])
+def test_one_tube_is_no_worse_than_scipy(n: int, dtype: type) -> None:
+    """Type I of one vector, which other kernels take than those of many."""
+    x = np.random.default_rng(n).standard_normal((1, n)).astype(dtype)
+    for name in ("dct", "dst"):
+        exact = getattr(scipy.fft, name)(x.astype(np.longdouble), 1)
+        theirs = np.linalg.norm(getattr(scipy.fft, name)(x, 1) - exact)
+        ours = np.linalg.norm(getattr(spectral_ops, name)(torch.from_numpy(x), 1).numpy() - exact)
+        assert ours <= 1.1 * theirs, name

@@ -26,6 +26,7 @@ template <class T> struct TubeMatrix {
   Kind kind;
   int64_t rows, columns;
   const T *dense, *even, *odd;
+  int64_t chain = 16;  // products that are added one after the other at most: rounding errors grow with their number
 };
 
 // A complex matrix along the tube, (rows, columns) pairs; and its real and imaginary parts, packed column by column,

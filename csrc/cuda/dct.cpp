@@ -18,8 +18,8 @@ template <class T> void set_tables(LongTubes<T>& t, const Tensor& table) {
 
 }  // namespace
 
-// y = the transform of x along dimension dim. type 0: by the matrix in `table`, which says which transform it is; else
-// by a Fourier transform with the roots and factors in `table`, or where that is empty by a codelet.
+// y = the transform of x along dimension dim: by the matrix that `table` is, which says which transform, or by a
+// Fourier transform with the roots and factors in `table`, or where that is empty by a codelet.
 void dct(const Tensor& x, const Tensor& table, int64_t type, bool sine, int64_t circle, double scale, double first_in,
          double last_in, double first_out, double last_out, int64_t dim, const Tensor& y) {
   visit_real(x.scalar_type(), "dct", [&](auto zero) {
@@ -28,7 +28,7 @@ void dct(const Tensor& x, const Tensor& table, int64_t type, bool sine, int64_t 
     int64_t outer = 1, inner = 1;
     for (int64_t d = 0; d < dim; ++d) outer *= x.size(d);
     for (int64_t d = dim + 1; d < x.dim(); ++d) inner *= x.size(d);
-    if (type != 0) {
+    if (table.dim() == 1) {
       LongTubes<T> t{};
       t.outer = outer;
       t.n = x.size(dim);

@@ -63,7 +63,7 @@ def native(args: list[Any], out: Tensor, adjoint: bool, sine: bool = False) -> N
     entry, at = torch.ops.spectral_native.dct, dim % x.dim()
     codelet = fourier.by_codelet(x, f.type, dim)
     if not codelet and fourier.by_matrix(x, type, dim):
-        entry(x, matrix(n, f, x.dtype, x.device), 0, sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0, at, out)
+        entry(x, matrix(n, f, x.dtype, x.device), f.type, sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0, at, out)
         return
     head = trigonometric.heads(n, f)
     first, last = 0 in head, n - 1 in head

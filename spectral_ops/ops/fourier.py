@@ -16,29 +16,36 @@ from .trigonometric import cosines
 LONGEST_CODELET = 64  # the kernel multiplies by the matrix, split by its symmetry, up to here
 CODELETS = frozenset((4, 8, 16, 32, 64))  # csrc/cuda/kernels/codelets.cu
 # from these lengths on, up to that one, the Fourier transform is faster where no prime factor is beyond 5 (measured)
-FASTER = {1: LONGEST_CODELET + 1, 2: 54, 3: 54, 4: 32}
+FASTER = {1: 2 * LONGEST_CODELET + 1, 2: 54, 3: 54, 4: 32}
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 FEWEST = 8  # tubes side by side, of the 32 lanes (float32, AVX-512) that a tile has
-LARGEST_RADIX = 79  # csrc/cpu/simd/fourier.h
+LARGEST_RADIX = 311  # csrc/cpu/simd/fourier.h
 
 
 def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
     """The reason against the C++ kernel for a transform of x along dim."""
     n = x.shape[dim]
-    if n <= LONGEST_CODELET:
+    if n <= longest_codelet(x, type):
         return None
     size = length(n, type, sine)
     if max(size, circle(size)) > LONGEST:
         return f"n = {n} takes a Fourier transform past the {LONGEST} values whose tile fits the cache"
     beside = side_by_side(x, dim)
+    if type == 1 and x.dtype == torch.float64:
+        return None  # slower with one tube, but twice as accurate as the library's FFT
     return f"{beside} tubes side by side fill too few lanes, which takes {FEWEST}" if beside < FEWEST else None
+
+
+def longest_codelet(x: Tensor, type: int) -> int:
+    """LONGEST_CODELET, and twice that for type I in float64: its FFT of twice the length rounds more than sums do."""
+    return 2 * LONGEST_CODELET if type == 1 and x.dtype == torch.float64 and for_cpu(x) else LONGEST_CODELET
 
 
 def by_matrix(x: Tensor, type: int, dim: int) -> bool:
     """Whether the kernel multiplies by the matrix; else it takes a Fourier transform."""
-    n = x.shape[dim]
-    if n > LONGEST_CODELET or not for_cpu(x):
-        return n <= LONGEST_CODELET
+    n, longest = x.shape[dim], longest_codelet(x, type)
+    if n > longest or not for_cpu(x):
+        return n <= longest
     return n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
 
 

@@ -68,7 +68,7 @@ def cuda_why_not(x: Tensor, matrix: Tensor, dim: int) -> str | None:
 def cpp(args: list[Any], out: Tensor) -> None:
     x, matrix, dim = args
     one = (1.0,) * 5
-    torch.ops.spectral_native.dct(x, matrix, 0, False, 0, *one, dim % x.dim(), out)  # type 0: any square matrix
+    torch.ops.spectral_native.dct(x, matrix, 0, False, 0, *one, dim % x.dim(), out)
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

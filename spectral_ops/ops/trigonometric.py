@@ -184,7 +184,9 @@ def _unnormalised(v: Tensor, f: Factors) -> Tensor:
     S_2 = reverse C_2 signs, S_3 = signs C_3 reverse, S_4 = signs C_4 reverse, signs being (-1)^j: exact, no rounding.
     """
     if f.type == 1:
-        return _first_sine(v) if f.sine else _first(v)
+        # its FFT has twice the length of the others': in float32 that alone would cost accuracy
+        exact = v.double() if v.is_cpu else v
+        return (_first_sine(exact) if f.sine else _first(exact)).to(v.dtype)
     form = {2: _second, 3: _third, 4: _fourth}[f.type]
     if not f.sine:
         return form(v)

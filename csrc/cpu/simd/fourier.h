@@ -23,6 +23,14 @@ template <class T> struct Complex {
   }
 };
 
+// z times a constant. In float64, where no other type has digits to spare, also times what rounding took from the
+// constant: every butterfly has the same one, so its error would be the same everywhere.
+template <class T> SPECTRAL_INLINE Vec<T> times(Vec<T> z, long double constant) {
+  const T rounded = T(constant), rest = T(constant - rounded);
+  if constexpr (sizeof(T) == sizeof(float)) return z * rounded;
+  return z * rest + z * rounded;
+}
+
 // a_k = sum_j a_j exp(-2 pi i j k / R), in place.
 template <class T, int R> SPECTRAL_INLINE void butterfly(Complex<T>* a) {
   if constexpr (R == 2) {
@@ -30,10 +38,10 @@ template <class T, int R> SPECTRAL_INLINE void butterfly(Complex<T>* a) {
     a[1] = a[0] - a[1];
     a[0] = sum;
   } else if constexpr (R == 3) {
-    constexpr T half_root = T(0.86602540378443864676);  // sqrt(3) / 2
+    constexpr long double half_root = 0.86602540378443864676L;  // sqrt(3) / 2
     const Complex<T> sum = a[1] + a[2], turn = (a[1] - a[2]).over_i();
     const Complex<T> middle = {a[0].re - T(0.5) * sum.re, a[0].im - T(0.5) * sum.im};
-    const Complex<T> side = {turn.re * half_root, turn.im * half_root};
+    const Complex<T> side = {times<T>(turn.re, half_root), times<T>(turn.im, half_root)};
     a[0] = a[0] + sum;
     a[1] = middle + side;
     a[2] = middle - side;
@@ -44,13 +52,14 @@ template <class T, int R> SPECTRAL_INLINE void butterfly(Complex<T>* a) {
     a[2] = s - t;
     a[3] = d - e;
   } else if constexpr (R == 5) {
-    constexpr T c1 = T(0.30901699437494742410), c2 = T(-0.80901699437494742410);  // cos(2 pi / 5), cos(4 pi / 5)
-    constexpr T s1 = T(0.95105651629515357212), s2 = T(0.58778525229247312917);   // and their sines
+    constexpr long double c1 = 0.30901699437494742410L, c2 = -0.80901699437494742410L;  // cos(2 pi / 5), cos(4 pi / 5)
+    constexpr long double s1 = 0.95105651629515357212L, s2 = 0.58778525229247312917L;   // and their sines
     const Complex<T> p = a[1] + a[4], q = a[2] + a[3], m = (a[1] - a[4]).over_i(), n = (a[2] - a[3]).over_i();
-    const Complex<T> even1 = {a[0].re + p.re * c1 + q.re * c2, a[0].im + p.im * c1 + q.im * c2};
-    const Complex<T> even2 = {a[0].re + p.re * c2 + q.re * c1, a[0].im + p.im * c2 + q.im * c1};
-    const Complex<T> odd1 = {m.re * s1 + n.re * s2, m.im * s1 + n.im * s2};
-    const Complex<T> odd2 = {m.re * s2 - n.re * s1, m.im * s2 - n.im * s1};
+    const auto sum = [](const Complex<T>& x, long double f, const Complex<T>& y, long double g) {
+      return Complex<T>{times<T>(x.re, f) + times<T>(y.re, g), times<T>(x.im, f) + times<T>(y.im, g)};
+    };
+    const Complex<T> even1 = a[0] + sum(p, c1, q, c2), even2 = a[0] + sum(p, c2, q, c1);
+    const Complex<T> odd1 = sum(m, s1, n, s2), odd2 = sum(m, s2, n, -s1);
     a[0] = a[0] + p + q;
     a[1] = even1 + odd1;
     a[2] = even2 + odd2;
@@ -58,13 +67,13 @@ template <class T, int R> SPECTRAL_INLINE void butterfly(Complex<T>* a) {
     a[4] = even1 - odd1;
   } else {
     static_assert(R == 8);
-    constexpr T h = T(0.70710678118654752440);  // sqrt(1/2): the eighth root is h (1 - i)
+    constexpr long double h = 0.70710678118654752440L;  // sqrt(1/2): the eighth root is h (1 - i)
     Complex<T> even[4] = {a[0], a[2], a[4], a[6]}, odd[4] = {a[1], a[3], a[5], a[7]};
     butterfly<T, 4>(even);
     butterfly<T, 4>(odd);
-    odd[1] = {(odd[1].re + odd[1].im) * h, (odd[1].im - odd[1].re) * h};
+    odd[1] = {times<T>(odd[1].re + odd[1].im, h), times<T>(odd[1].im - odd[1].re, h)};
     odd[2] = odd[2].over_i();
-    odd[3] = {(odd[3].im - odd[3].re) * h, -(odd[3].re + odd[3].im) * h};
+    odd[3] = {times<T>(odd[3].im - odd[3].re, h), times<T>(odd[3].re + odd[3].im, -h)};
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) {
       a[k] = even[k] + odd[k];
@@ -92,37 +101,70 @@ template <class T, int R> void stage(const T* x, T* y, int64_t length, int64_t s
   }
 }
 
-inline constexpr int64_t kLargestRadix = 79;  // beyond it a prime factor goes through Bluestein's convolution
+inline constexpr int64_t kLargestRadix = 311;  // beyond it a prime factor goes through Bluestein's convolution
+inline constexpr int64_t kShortSum = 8;        // products that are added one after the other: longer sums round more
+inline constexpr int kTogether = 3;            // outputs of an odd radix, and their mirror images: 12 sums in registers
 
-// The same for any odd radix, by the definition: a_j + a_(R-j) meets cosines and a_j - a_(R-j) sines.
+// sum_j cos(k_i j) s_j and sum_j sin(k_i j) d_j for kTogether rows k_i = first + i of the matrix of an odd radix.
+template <class T> SPECTRAL_INLINE void mirrored_sums(int64_t radix, int64_t first, const T* turns, const Complex<T>* s,
+                                                      const Complex<T>* d, Complex<T>* even, Complex<T>* odd) {
+  int64_t turn[kTogether] = {};
+  for (int i = 0; i < kTogether; ++i) even[i] = odd[i] = {Vec<T>{}, Vec<T>{}};
+  for (int64_t begin = 0, half = radix / 2; begin < half; begin += kShortSum) {
+    Complex<T> a[kTogether] = {}, b[kTogether] = {};
+    for (int64_t j = begin; j < min(begin + kShortSum, half); ++j)
+#pragma GCC unroll 3
+      for (int i = 0; i < kTogether; ++i) {
+        turn[i] += first + i;
+        turn[i] -= turn[i] < radix ? 0 : radix;
+        const T* root = turns + 2 * turn[i];
+        a[i].re += root[0] * s[j].re;
+        a[i].im += root[0] * s[j].im;
+        b[i].re += root[1] * d[j].re;
+        b[i].im += root[1] * d[j].im;
+      }
+#pragma GCC unroll 3
+    for (int i = 0; i < kTogether; ++i) {
+      even[i] = even[i] + a[i];
+      odd[i] = odd[i] + b[i];
+    }
+  }
+}
+
+// The same stage for any odd radix from 7 on, by the definition: a_j + a_(R-j) meets cosines and a_j - a_(R-j) sines.
 template <class T> void stage(int64_t radix, const T* x, T* y, int64_t length, int64_t stride, const T* roots) {
   const int64_t part = length / radix, row = kTile<T>, n = length * stride, half = radix / 2;
   Complex<T> sums[kLargestRadix / 2], differences[kLargestRadix / 2];
+  T turns[2 * kLargestRadix];
+  for (int64_t j = 0; j < radix; ++j) std::memcpy(turns + 2 * j, roots + 2 * j * (n / radix), 2 * sizeof(T));
   for (int64_t p = 0; p < part; ++p)
     for (int64_t q = 0; q < stride; ++q) {
       const T* from = x + (q + stride * p) * row;
       T* to = y + (q + stride * radix * p) * row;
       const Complex<T> first = Complex<T>::of(from);
       Complex<T> total = first;
-      for (int64_t j = 1; j <= half; ++j) {
-        const Complex<T> a = Complex<T>::of(from + stride * part * j * row),
-                         b = Complex<T>::of(from + stride * part * (radix - j) * row);
-        sums[j - 1] = a + b;
-        differences[j - 1] = a - b;
-        total = total + sums[j - 1];
+      for (int64_t begin = 1; begin <= half; begin += kShortSum) {
+        Complex<T> share = {Vec<T>{}, Vec<T>{}};
+        for (int64_t j = begin; j < min(begin + kShortSum, half + 1); ++j) {
+          const Complex<T> a = Complex<T>::of(from + stride * part * j * row),
+                           b = Complex<T>::of(from + stride * part * (radix - j) * row);
+          sums[j - 1] = a + b;
+          differences[j - 1] = a - b;
+          share = share + sums[j - 1];
+        }
+        total = total + share;
       }
       total.to(to);
-      for (int64_t k = 1; k <= half; ++k) {
-        Complex<T> even = first, odd = {Vec<T>{}, Vec<T>{}};  // odd: times i
-        for (int64_t j = 1, turn = k; j <= half; ++j, turn = (turn + k) % radix) {
-          const T* root = roots + 2 * turn * (n / radix);
-          even.re += root[0] * sums[j - 1].re;
-          even.im += root[0] * sums[j - 1].im;
-          odd.re -= root[1] * differences[j - 1].im;
-          odd.im += root[1] * differences[j - 1].re;
+      for (int64_t next = 1; next <= half; next += kTogether) {
+        const int64_t k = min(next, half - kTogether + 1);  // the last ones may be done twice
+        Complex<T> even[kTogether], odd[kTogether];
+        mirrored_sums(radix, k, turns, sums, differences, even, odd);
+        for (int i = 0; i < kTogether; ++i) {
+          const int64_t r = k + i;
+          const Complex<T> a = first + even[i], b = {-odd[i].im, odd[i].re};
+          ((a + b) * (roots + 2 * stride * p * r)).to(to + stride * r * row);
+          ((a - b) * (roots + 2 * stride * p * (radix - r))).to(to + stride * (radix - r) * row);
         }
-        ((even + odd) * (roots + 2 * stride * p * k)).to(to + stride * k * row);
-        ((even - odd) * (roots + 2 * stride * p * (radix - k))).to(to + stride * (radix - k) * row);
       }
     }
 }

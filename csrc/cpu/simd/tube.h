@@ -9,15 +9,14 @@ template <class T> SPECTRAL_INLINE int64_t tube_space(const TubeMatrix<T>& m) {
   return round_up(m.kind == TubeMatrix<T>::Kind::analysis ? m.columns : m.rows, 2) * kTile<T>;
 }
 
-// The longest chain of additions: rounding errors grow with its length, so that longer sums are sums of equal shorter
-// ones.
-inline constexpr int64_t kChain = 16;
-SPECTRAL_INLINE int64_t chain_of(int64_t terms) { return ceil_div(terms, max(1, ceil_div(terms, kChain))); }
+// How many products follow each other in a sum of `terms`: longer sums are sums of equal shorter ones.
+template <class T> SPECTRAL_INLINE int64_t chain_of(const TubeMatrix<T>& m, int64_t terms) {
+  return ceil_div(terms, max(1, ceil_div(terms, m.chain)));
+}
 
 // y = w x, as `product` has it.
-template <class T, int V> SPECTRAL_INLINE void chained(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw,
-                                                       T* y, int64_t ldy, int64_t rows) {
-  const int64_t chain = chain_of(depth);
+template <class T, int V> SPECTRAL_INLINE void chained(int64_t chain, const T* x, int64_t ldx, int64_t depth,
+                                                       const T* w, int64_t ldw, T* y, int64_t ldy, int64_t rows) {
   product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, chain, w, ldw, nullptr, y, ldy, rows);
   for (int64_t k = chain; k < depth; k += chain)
     product<T, V, Factor::rows, Start::zero, Finish::add>(x + k * ldx, ldx, min(chain, depth - k), w + k * ldw, ldw,
@@ -34,8 +33,10 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
   constexpr int n = kLanes<T>;
   const int64_t half = m.kind == Kind::analysis ? m.columns / 2 : m.rows / 2;
   if (m.kind == Kind::dense)
-    return chained<T, V>(x, ldx, m.columns, m.dense + first, m.rows, y + first * ldy, ldy, last - first);
+    return chained<T, V>(chain_of(m, m.columns), x, ldx, m.columns, m.dense + first, m.rows, y + first * ldy, ldy,
+                         last - first);
   const int64_t terms = half + (m.kind == Kind::analysis ? m.columns : m.rows) % 2;  // with the middle of an odd length
+  const int64_t chain = chain_of(m, terms);
   T *first_part = space, *second_part = space + terms * kTile<T>;
   if (m.kind == Kind::analysis) {
     for (int64_t q = 0; q < terms; ++q)
@@ -47,14 +48,14 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
       }
     // rows first .. last: even ones 2e, odd ones 2o + 1
     const int64_t even_first = (first + 1) / 2, even_last = (last + 1) / 2, odd_first = first / 2, odd_last = last / 2;
-    chained<T, V>(first_part, kTile<T>, terms, m.even + even_first, (m.rows + 1) / 2, y + 2 * even_first * ldy, 2 * ldy,
-                  even_last - even_first);
-    chained<T, V>(second_part, kTile<T>, terms, m.odd + odd_first, m.rows / 2, y + (2 * odd_first + 1) * ldy, 2 * ldy,
-                  odd_last - odd_first);
+    chained<T, V>(chain, first_part, kTile<T>, terms, m.even + even_first, (m.rows + 1) / 2, y + 2 * even_first * ldy,
+                  2 * ldy, even_last - even_first);
+    chained<T, V>(chain, second_part, kTile<T>, terms, m.odd + odd_first, m.rows / 2, y + (2 * odd_first + 1) * ldy,
+                  2 * ldy, odd_last - odd_first);
     return;
   }
-  chained<T, V>(x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first_part, kTile<T>, terms);
-  chained<T, V>(x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second_part, kTile<T>, terms);
+  chained<T, V>(chain, x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first_part, kTile<T>, terms);
+  chained<T, V>(chain, x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second_part, kTile<T>, terms);
   for (int64_t p = 0; p < terms; ++p)
     for (int v = 0; v < V * n; v += n) {
       const Vec<T> a = load(first_part + p * kTile<T> + v), b = load(second_part + p * kTile<T> + v);

@@ -46,7 +46,8 @@ template <class T> class TubePass {
       if (takes_octets(m))
         return analysis ? transform_octets<true>(rows, x, y, count) : transform_octets<false>(rows, x, y, count);
       if (takes_rows(m))
-        return analysis ? transform_rows<true>(n, x, y, count, rows) : transform_rows<false>(n, x, y, count, rows);
+        return analysis ? transform_rows<true>(n, chain_of(m, (n + 1) / 2), x, y, count, rows)
+                        : transform_rows<false>(n, chain_of(m, (n + 1) / 2), x, y, count, rows);
     }
     // a row of the tile: one tube, or as many short ones as fill a vector exactly
     const bool fills = n < kLanes<T> && kLanes<T> % n == 0 && count * n % kLanes<T> == 0;

@@ -102,8 +102,8 @@ template <int V> SPECTRAL_INLINE void add_pairs(const float* coefficients, const
 }
 
 // `count` tubes of V vectors from x to y. pairs: room for kTubesAtOnce rows.
-template <int V, bool analysis>
-void transform_rows(int64_t n, const float* coefficients, const float* x, float* y, int64_t count, float* pairs) {
+template <int V, bool analysis> void transform_rows(int64_t n, int64_t chain, const float* coefficients, const float* x,
+                                                    float* y, int64_t count, float* pairs) {
   constexpr int lanes = kLanes<float>, together = kTubesAtOnce<V>;
   constexpr int64_t padded = V * lanes;
   for (int64_t first = 0; first < count; first += together) {
@@ -117,18 +117,16 @@ void transform_rows(int64_t n, const float* coefficients, const float* x, float*
           store(pairs + r * padded + k, load_part(tube + min(k, n), max(n - k, 0)));
       }
     }
-    const int64_t terms = (n + 1) / 2, chain = chain_of(terms);
+    const int64_t terms = (n + 1) / 2;
     Vec<float> sums[together][V] = {};
     add_pairs<V>(coefficients, pairs, 0, chain, sums);
-    if constexpr (padded > 2 * kChain) {
-      if (chain < terms) {  // of a second chain, the last that there is
-        Vec<float> rest[together][V] = {};
-        add_pairs<V>(coefficients, pairs, chain, terms, rest);
+    for (int64_t k = chain; k < terms; k += chain) {
+      Vec<float> rest[together][V] = {};
+      add_pairs<V>(coefficients, pairs, k, min(k + chain, terms), rest);
 #pragma GCC unroll 24
-        for (int r = 0; r < together; ++r)
+      for (int r = 0; r < together; ++r)
 #pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) sums[r][v] += rest[r][v];
-      }
+        for (int v = 0; v < V; ++v) sums[r][v] += rest[r][v];
     }
 #pragma GCC unroll 24
     for (int r = 0; r < together; ++r) {
@@ -151,14 +149,14 @@ SPECTRAL_INLINE int64_t row_space(int64_t n) {
 }
 
 template <bool analysis>
-SPECTRAL_INLINE void transform_rows(int64_t n, const float* x, float* y, int64_t count, float* space) {
+SPECTRAL_INLINE void transform_rows(int64_t n, int64_t chain, const float* x, float* y, int64_t count, float* space) {
   const int64_t padded = round_up(n, kLanes<float>);
   float* pairs = space + (n + 1) / 2 * padded;
   switch (padded / kLanes<float>) {
-    case 1: return transform_rows<1, analysis>(n, space, x, y, count, pairs);
-    case 2: return transform_rows<2, analysis>(n, space, x, y, count, pairs);
-    case 3: return transform_rows<3, analysis>(n, space, x, y, count, pairs);
-    default: return transform_rows<4, analysis>(n, space, x, y, count, pairs);
+    case 1: return transform_rows<1, analysis>(n, chain, space, x, y, count, pairs);
+    case 2: return transform_rows<2, analysis>(n, chain, space, x, y, count, pairs);
+    case 3: return transform_rows<3, analysis>(n, chain, space, x, y, count, pairs);
+    default: return transform_rows<4, analysis>(n, chain, space, x, y, count, pairs);
   }
 }
 
