@@ -3,6 +3,7 @@
 // spectra apart, so that odd lengths cost no more than even ones; type IV of even n folds a
 // tube into a signal of n / 2 values.
 // Sine transforms are cosine transforms with signs that alternate and an order that is reversed.
+#include "fetch.h"
 #include "fourier.h"
 #include "network.h"
 
@@ -185,6 +186,8 @@ template <class T> struct LongPass {
   }
 };
 
+inline constexpr int64_t kFetched = 16384;  // bytes of a tile whose results have room in the nearest cache meanwhile
+
 template <class T> void long_tubes(const LongTubes<T>& t, int64_t begin, int64_t end) {
   constexpr int lanes = kLanes<T>;
   const int64_t tile = t.rows * kTile<T>, tubes = t.inner == 1 ? t.outer : t.inner, tiles = ceil_div(tubes, kTile<T>);
@@ -193,6 +196,7 @@ template <class T> void long_tubes(const LongTubes<T>& t, int64_t begin, int64_t
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item % tiles * kTile<T>, count = min(kTile<T>, tubes - first);
     if (t.inner == 1) {
+      if (tile * int64_t(sizeof(T)) <= kFetched) fetch<T, 1>(t.y + first * t.n, count * t.n);
       load_tile(t.x + first * t.n, t.n, count, t.n, pass.in);
       pass.run();
       store_tile(pass.in, t.n, count, t.y + first * t.n, t.n);

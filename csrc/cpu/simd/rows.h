@@ -3,6 +3,7 @@
 // in memory is a tile already, and all steps of a sample are rows under each other, so that whatever does not depend on
 // the step before is one product over many steps.
 #pragma once
+#include "fetch.h"
 #include "pairs.h"
 
 namespace spectral::SPECTRAL_LEVEL {
@@ -107,11 +108,6 @@ template <class T> SPECTRAL_INLINE void store_weights(const Recurrent<T>& net, c
                                                       int64_t rows, int64_t columns, T* w) {
   net.complex ? fold_map(grads, rows / 2, columns / 2, w + item * rows * columns / 2)
               : store_rows(grads, columns, rows, w + item * rows * columns);
-}
-
-// Asks for `values` values of memory that will be needed soon; steps lie pages apart, where the hardware does not look.
-template <class T, int kWrite> SPECTRAL_INLINE void fetch(const T* p, int64_t values) {
-  for (int64_t i = 0; i < values; i += int64_t(64 / sizeof(T))) __builtin_prefetch(p + i, kWrite);
 }
 
 // The samples of one tile in one branch, and how long each of them runs.

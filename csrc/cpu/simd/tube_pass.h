@@ -1,17 +1,13 @@
 // A matrix applied to many short tubes: to those that lie one after the other, samples being transposed in registers on
 // the way in and out, or to columns, whose neighbours already lie in lanes.
 #pragma once
+#include "fetch.h"
 #include "network.h"
 #include "tube.h"
 #include "tube_octets.h"
 #include "tube_rows.h"
 
 namespace spectral::SPECTRAL_LEVEL {
-
-// Asks for `values` values of memory that will be needed soon: a tile is too much work for the processor to look past.
-template <class T> SPECTRAL_INLINE void prefetch(const T* p, int64_t values) {
-  for (int64_t i = 0; i < values; i += int64_t(64 / sizeof(T))) __builtin_prefetch(p + i);
-}
 
 template <class T> class TubePass {
  public:
@@ -54,7 +50,7 @@ template <class T> class TubePass {
     const int64_t width = fills ? kLanes<T> : n, lines = count * n / width;
     for (int64_t first = 0; first < lines; first += kTile<T>) {
       const int64_t part = min(kTile<T>, lines - first), next = min(first + kTile<T>, lines);
-      prefetch(x + next * width, (min(next + kTile<T>, lines) - next) * width);
+      fetch<T, 0>(x + next * width, (min(next + kTile<T>, lines) - next) * width);
       load_tile(x + first * width, width, part, width, in);
       for (int64_t q = 0; q < width; q += n)
         apply_part(in + q * kTile<T>, kTile<T>, out + q * kTile<T>, kTile<T>, part);

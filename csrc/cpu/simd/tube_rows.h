@@ -6,11 +6,13 @@
 // outputs come out in order. A synthesis runs the same way backward: its inputs are pairs already, and its sums are the
 // even and odd parts in pairs, e_p + o_p and e_p - o_p being the outputs p and n-1-p.
 #pragma once
+#include "fetch.h"
 #include "tube.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
-inline constexpr int kRowVectors = 4;  // a row of up to four vectors
+inline constexpr int kRowVectors = 4;   // a row of up to four vectors
+inline constexpr int64_t kAhead = 256;  // values, of a kilobyte, that are asked for before their turn
 
 SPECTRAL_INLINE bool takes_rows(const TubeMatrix<float>& m) {
   return m.kind != TubeMatrix<float>::Kind::dense && m.rows == m.columns && m.rows <= kRowVectors * kLanes<float>;
@@ -107,7 +109,9 @@ template <int V, bool analysis> void transform_rows(int64_t n, int64_t chain, co
   constexpr int lanes = kLanes<float>, together = kTubesAtOnce<V>;
   constexpr int64_t padded = V * lanes;
   for (int64_t first = 0; first < count; first += together) {
-    const int64_t block = min(together, count - first);
+    const int64_t block = min(together, count - first), ahead = min(first * n + kAhead, count * n);
+    fetch<float, 0>(x + ahead, min(together * n, count * n - ahead));
+    fetch<float, 1>(y + first * n, block * n);
     for (int64_t r = 0; r < block; ++r) {
       const float* tube = x + (first + r) * n;
       if constexpr (analysis) {

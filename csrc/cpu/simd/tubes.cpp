@@ -34,14 +34,15 @@ template <class T> struct PlanePass {
   bool gathers = p.middle == 1 && p.inner == 1 && n2 < kTile<T>;              // narrow planes, one after the other
   int64_t together = max(1, min(gathers ? p.outer : p.middle, kWidth / n2));  // planes of an item, where inner == 1
   int64_t width = p.inner == 1 ? together * n2 : TubePass<T>::kStrip;
-  int64_t ld = round_up(width, kTile<T>);
+  bool dense = gathers || width == line;  // rows in cache without gaps: their tubes follow each other
+  int64_t ld = dense ? width : round_up(width, kTile<T>);
   T *memory = nullptr, *spare = nullptr;
 
   int64_t items() const {
     if (gathers) return ceil_div(p.outer, together);
     return p.inner == 1 ? p.outer * ceil_div(line, width) : p.outer * p.middle * ceil_div(p.inner, width);
   }
-  int64_t space() const { return ld * n1 * (p.inner == 1 ? 1 : n2); }
+  int64_t space() const { return round_up(ld * n1 * (p.inner == 1 ? 1 : n2), kTile<T>); }
 
   // One row of a narrow plane, at most two vectors.
   void copy(const T* from, T* to) const {
@@ -54,15 +55,23 @@ template <class T> struct PlanePass {
     for (int64_t c = 0; c < count; ++c)
       for (int64_t q = 0; q < n1; ++q) copy(p.x + offset + (c * n1 + q) * n2, memory + q * ld + c * n2);
     one.columns(memory, ld, spare, ld, count * n2);
-    for (int64_t q = 0; q < n1; ++q) two.last(spare + q * ld, memory + q * ld, count);
+    if (count == together)
+      two.last(spare, memory, n1 * count);
+    else
+      for (int64_t q = 0; q < n1; ++q) two.last(spare + q * ld, memory + q * ld, count);
     for (int64_t c = 0; c < count; ++c)
       for (int64_t q = 0; q < n1; ++q) copy(memory + q * ld + c * n2, p.y + offset + (c * n1 + q) * n2);
   }
   void rows(const TubePass<T>& one, const TubePass<T>& two, int64_t item) const {
     const int64_t blocks = ceil_div(line, width), first = item % blocks * width, count = min(width, line - first);
-    const int64_t offset = item / blocks * n1 * line + first;
+    const auto at = [&](int64_t i) { return i / blocks * n1 * line + i % blocks * width; };
+    const int64_t offset = at(item), next = item + 1 < items() ? at(item + 1) : offset;
     one.columns(p.x + offset, line, memory, ld, count);
-    for (int64_t q = 0; q < n1; ++q) two.last(memory + q * ld, p.y + offset + q * line, count / n2);
+    if (dense && together < kTile<T>) return two.last(memory, p.y + offset, n1 * together);  // a row has too few tubes
+    for (int64_t q = 0; q < n1; ++q) {
+      fetch<T, 0>(p.x + next + q * line, min(width, line - (item + 1) % blocks * width));  // this pass reads the cache
+      two.last(memory + q * ld, p.y + offset + q * line, count / n2);
+    }
   }
   void columns(const TubePass<T>& one, const TubePass<T>& two, int64_t item) const {
     const int64_t blocks = ceil_div(p.inner, width), first = item % blocks * width, count = min(width, p.inner - first);
