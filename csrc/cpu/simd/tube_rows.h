@@ -121,6 +121,8 @@ template <int V, bool analysis> void transform_rows(int64_t n, int64_t chain, co
           store(pairs + r * padded + k, load_part(tube + min(k, n), max(n - k, 0)));
       }
     }
+    // what lies there may be denormal, which is slow to multiply
+    std::memset(pairs + block * padded, 0, (together - block) * padded * sizeof(float));
     const int64_t terms = (n + 1) / 2;
     Vec<float> sums[together][V] = {};
     add_pairs<V>(coefficients, pairs, 0, chain, sums);
