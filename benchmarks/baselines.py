@@ -355,14 +355,6 @@ def differentiable_scipy(type: int, dim: int) -> Callable[[Tensor], Tensor]:
     """scipy's DCT of type 2 to 4 with its gradient, a DCT too: what one writes who has no other."""
     function = _scipy("dct", dim)
 
-    def adjoint(grad: Tensor) -> Tensor:
-        y, first = function(grad, {2: 3, 3: 2, 4: 4}[type]), grad.narrow(dim, 0, 1)
-        if type == 2:
-            y += first  # type 3 gives the first column weight 1, type 2 the first row 2
-        if type == 3:
-            y.narrow(dim, 0, 1).mul_(0.5)
-        return y
-
     class Function(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -370,7 +362,12 @@ def differentiable_scipy(type: int, dim: int) -> Callable[[Tensor], Tensor]:
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Tensor:
-            return adjoint(grad)
+            y, first = function(grad, {2: 3, 3: 2, 4: 4}[type]), grad.narrow(dim, 0, 1)
+            if type == 2:
+                y += first  # type 3 gives the first column weight 1, type 2 the first row 2
+            if type == 3:
+                y.narrow(dim, 0, 1).mul_(0.5)
+            return y
 
     return Function.apply
 
