@@ -173,9 +173,11 @@ def explain(op: str, *args: Any) -> str:
     rows = backends(op, *args)
     forced = _forced.get()
     taken = forced or next(name for name, reason in rows if reason is None)
-    lines = [
-        f"{'->' if name == taken else '  '} {name}" + (f"  (no: {reason})" if reason else "") for name, reason in rows
-    ]
+    parts = getattr(rule_of(op), "PARTS", ())  # of a composition that has no kernel of its own
+    notes = {name: f"  (no: {reason})" for name, reason in rows if reason}
+    if parts:
+        notes["reference"] = f"  (made of {', '.join(parts)}: explain these)"
+    lines = [f"{'->' if name == taken else '  '} {name}{notes.get(name, '')}" for name, _ in rows]
     if forced and forced not in dict(rows):
         lines.append(f"-> {forced}  (no: {op} has no {forced} kernel)")
     return "\n".join([op, *lines])

@@ -21,11 +21,13 @@ import pytest
 import torch
 from calls import results
 from complex_samples import COMPLEX
-from samples import LAYOUTS, RIGHT, Sample, floating, map_tensors, rows_of
+from samples import LAYOUTS, RIGHT, Sample, T, floating, make, map_tensors, rows_of
 from test_backends import check_extremes, check_values, exact, poisoned_rows
 
 import spectral_ops
 from spectral_ops import triton_backend
+from spectral_ops.autograd import flatten
+from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
 
 interpreter.mend()
@@ -185,3 +187,59 @@ def test_a_program_with_several_tiles_of_images(name: str, monkeypatch: pytest.M
         monkeypatch.setattr(triton_backend.kernels(module), "PROGRAMS", 1)
     row = next(row for row in RIGHT if row.id.startswith(name))
     check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)
+
+
+def gradients(op: str, args: list) -> list:
+    """The op's results and their gradients to all floating tensors, for a fixed gradient of the results."""
+    leaves = map_tensors(lambda t: t.detach().requires_grad_(floating(t)), args)
+    out = results(op, leaves)
+    generator = torch.Generator().manual_seed(0)
+    seeds = [torch.randn(y.shape, dtype=y.dtype, generator=generator) for y in out]
+    return [*out, *torch.autograd.grad(out, [t for t in flatten(leaves)[0] if t.requires_grad], seeds)]
+
+
+ENDS = ("branch_conv2d", "branch_linear", "spectral_linear", "spectral_mlp", "branch_rnn")
+SMALL = [row for row in RIGHT + COMPLEX if row.op in ENDS and row.small]
+
+
+@pytest.mark.parametrize("row", SMALL[::2], ids=lambda row: row.id)
+def test_gradients_from_end_to_end(row: Sample) -> None:
+    """Forcing Triton, every op of a backward pass runs there: a stage without a kernel would raise."""
+    if refused(row, torch.float32):
+        return
+    args = row.make(torch.float32)
+    got = gradients(row.op, args)
+    with spectral_ops.use("reference"):
+        wanted = gradients(row.op, args)
+    for y, e in zip(got, wanted, strict=True):
+        assert y.dtype == e.dtype
+        torch.testing.assert_close(y, e, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("imaginary", [False, True])
+def test_images_stay_in_their_format(imaginary: bool) -> None:
+    """The kernels read and write either format, and the result has that of x."""
+    x, weight = make([T((2, 3, 4, 5, 6), imaginary=imaginary), T((3, 2, 4, 3, 3), imaginary=imaginary)])
+    last = x.flatten(1, 2).contiguous(memory_format=torch.channels_last).unflatten(1, (3, 4))
+    geometry = ([2, 1], [1, 1], [1, 1])
+    plain, other = (torch.ops.spectral.branch_conv2d(t, weight, None, "none", *geometry) for t in (x, last))
+    assert torch.equal(plain, other) and plain.is_contiguous()
+    assert other.flatten(1, 2).is_contiguous(memory_format=torch.channels_last)
+    for grads in (plain, other):
+        a, b = (torch.ops.spectral.branch_conv2d_backward(grads, t, weight, *geometry) for t in (x, last))
+        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+        assert b[0].flatten(1, 2).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("op", ["branch_mlp_backward", "spectral_mlp_cross_entropy_with_grads"])
+def test_wide_networks_go_layer_by_layer(op: str) -> None:
+    layers = [[T((2, 70, 9), "weight"), T((2, 5, 70), "weight")], [T((2, 70), "bias"), None], ["gelu", "tanh"]]
+    if op == "branch_mlp_backward":
+        args = make([T((2, 17, 5)), T((2, 17, 9)), *layers, True])
+    else:
+        args = make([T((17, 9, 2)), T((2, 2), "dct2"), *layers, T((17,), "class5"), True])
+    kernels = {
+        launch.kernel.fn.__name__ for launch in triton_backend.kernels(op).plan(args, rule_of(op).empty(*args), 90)
+    }
+    assert "layer_kernel" in kernels and "network_gradients_kernel" not in kernels
+    check_values(op, lambda seed: args, torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -169,6 +170,15 @@ def test_explain_a_forced_backend_that_is_missing() -> None:
     with spectral_ops.use("cpp"):
         last = spectral_ops.explain("branch_conv2d", images, weight).splitlines()[-1]
     assert last == "-> cpp  (no: branch_conv2d has no cpp kernel)"
+
+
+@every_op
+def test_an_op_has_kernels_or_says_what_it_is_made_of(name: str) -> None:
+    """Of a composition without a kernel for GPUs `explain` names the ops that have one."""
+    text = spectral_ops.explain(name, *small(name)[0].make(torch.float32))
+    parts = re.findall(r"reference  \(made of (.*): explain these\)$", text)
+    assert len(parts) == ("triton" not in TABLE[name].backends)
+    assert all(set(part.split(", ")) < TABLE.keys() for part in parts)
 
 
 @pytest.mark.native

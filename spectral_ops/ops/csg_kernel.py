@@ -11,6 +11,8 @@ from torch import Tensor
 from .csg_kernels import check_slices
 from .csg_kernels import empty as empty_filters
 
+PARTS = ("csg_kernels",)  # for explain
+
 
 def check(
     codes: Tensor,

@@ -23,6 +23,8 @@ PASS = 24  # multiply-adds of a convolution that take as long as one value's way
 # large a C * C/Q, or in training up to so large an N H W C^2, where the kernel's call costs more than the zeros
 POINTWISE, POINTWISE_IN_TRAINING = 256, 1 << 24
 
+PARTS = ("mode_product", "branch_conv2d")  # for explain
+
 
 def check(
     x: Tensor,
