@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spectral_ops.ops.csg_kernels import slices_of
+from spectral_ops.triton_kernels import tiles
 
 from .filters import CODE, SLICE, resnet56
 
@@ -39,9 +40,15 @@ def _branch_linear(width: int, dtype: torch.dtype) -> list[Any]:
     return [*(_empty(*shape, dtype=dtype) for shape in tensors), "crelu" if dtype.is_complex else "gelu"]
 
 
-def _network(width: int, dtype: torch.dtype, transform: bool = True) -> list[Any]:
-    """Four layers, or two where they are wide: all are unrolled, and alike."""
-    layers = 4 if width <= 32 else 2
+def _widest(kernel: str, dtype: torch.dtype) -> int:
+    return max(
+        (row.widest for row in tiles.ROWS if row.kernel == kernel and tiles.kind(dtype) in row.dtypes), default=0
+    )
+
+
+def _network(width: int, dtype: torch.dtype, transform: bool = True, kernel: str = "network") -> list[Any]:
+    """As many layers as the tile row takes in one kernel."""
+    layers = tiles.pick(kernel, dtype, width, 90).blocks["L"] if width <= _widest(kernel, dtype) else 2
     x, matrix = ((N, width, Q), (Q, Q)) if transform else ((Q, N, width), None)
     name = "crelu" if dtype.is_complex else "gelu"
     return [
@@ -58,7 +65,7 @@ def _target() -> Tensor:
 
 
 def _cross_entropy(width: int, dtype: torch.dtype) -> list[Any]:
-    return [*_network(width, dtype), _target()]
+    return [*_network(width, dtype, True, "network_gradients"), _target()]
 
 
 def _ensemble(width: int, dtype: torch.dtype) -> list[Any]:
@@ -70,7 +77,7 @@ def _mixture(width: int, dtype: torch.dtype) -> list[Any]:
 
 
 def _backward(width: int, dtype: torch.dtype) -> list[Any]:
-    x, _, *layers = _network(width, dtype, transform=False)
+    x, _, *layers = _network(width, dtype, False, "network_gradients")
     return [_empty(Q, N, width, dtype=dtype), x, *layers, True]
 
 

@@ -231,15 +231,34 @@ def test_images_stay_in_their_format(imaginary: bool) -> None:
         assert b[0].flatten(1, 2).is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("op", ["branch_mlp_backward", "spectral_mlp_cross_entropy_with_grads"])
-def test_wide_networks_go_layer_by_layer(op: str) -> None:
-    layers = [[T((2, 70, 9), "weight"), T((2, 5, 70), "weight")], [T((2, 70), "bias"), None], ["gelu", "tanh"]]
-    if op == "branch_mlp_backward":
-        args = make([T((2, 17, 5)), T((2, 17, 9)), *layers, True])
+DEEP = [[T((2, 4, 4), "weight")] * 8 + [T((2, 5, 4), "weight")], [T((2, 4), "bias")] * 8 + [None]]
+WIDE = [[T((2, 140, 4), "weight"), T((2, 5, 140), "weight")], [T((2, 140), "bias"), None]]
+NETWORKS = {"deep": [*DEEP, ["silu"] * 8 + ["tanh"]], "wide": [*WIDE, ["gelu", "tanh"]]}
+DATA = [T((3, 4, 2)), T((2, 2), "dct2")]
+
+
+@pytest.mark.parametrize(
+    ("op", "network"),
+    [
+        pytest.param("spectral_mlp", "deep", marks=pytest.mark.slow),
+        ("spectral_ensemble", "wide"),
+        ("spectral_mlp_cross_entropy", "wide"),
+    ],
+)
+def test_past_one_kernel_networks_go_layer_by_layer(op: str, network: str) -> None:
+    """Forward, and with the gradients of the op that has them."""
+    layers = NETWORKS[network]
+    rest = {"spectral_ensemble": [T((2,), "share"), "logits"], "spectral_mlp_cross_entropy": [T((3,), "class5")]}
+    calls = {op: [*DATA, *layers, *rest.get(op, [])]}
+    if op == "spectral_mlp":
+        calls["branch_mlp_backward"] = [T((2, 3, 5)), T((2, 3, 4)), *layers, True]
+    elif op == "spectral_ensemble":
+        calls["spectral_ensemble_backward"] = [T((3, 5)), *calls[op], True]
     else:
-        args = make([T((17, 9, 2)), T((2, 2), "dct2"), *layers, T((17,), "class5"), True])
-    kernels = {
-        launch.kernel.fn.__name__ for launch in triton_backend.kernels(op).plan(args, rule_of(op).empty(*args), 90)
-    }
-    assert "layer_kernel" in kernels and "network_gradients_kernel" not in kernels
-    check_values(op, lambda seed: args, torch.float32)
+        calls["spectral_mlp_cross_entropy_with_grads"] = [*calls[op], True]
+    for name, row in calls.items():
+        args = make(row)
+        launches = triton_backend.kernels(name).plan(args, rule_of(name).empty(*args), 90)
+        kernels = {launch.kernel.fn.__name__ for launch in launches}
+        assert kernels.isdisjoint({"network_kernel", "network_gradients_kernel"}) and len(kernels) > 1
+        check_values(name, lambda seed, args=args: args, torch.float32)

@@ -12,7 +12,7 @@ from .launch import Launch
 
 
 def why_not(grad_y: Tensor, x: Tensor, weights: Sequence[Tensor], *_: Any) -> str | None:
-    return networks.limits("layer", x, None, weights)
+    return networks.why_not(x, None, weights)
 
 
 def plan(args: list[Any], out: tuple[Tensor, list[Tensor], list[Tensor]], arch: int) -> list[Launch]:

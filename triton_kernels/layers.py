@@ -1,4 +1,4 @@
-"""The gradients of a network layer by layer: of complex branches, and of wide ones, which one kernel cannot keep.
+"""A network and its gradients layer by layer: where one kernel cannot keep all of it, as wide and complex ones.
 
 Forward again, z_j = act(z_(j-1)) w_j^T + b_j, with every z_j in memory; then back with two kernels a layer: the
 gradient of what it was applied to, g_(j-1) = d conj(w_j) with d = g_j act'(z_j), and that of its weights,
@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import sums, tiles
+from . import branch_ensemble, branch_linear, networks, sums, tiles, tubes
 from .launch import Launch, blocks, named, padded, planar, precision
 from .networks import Network, logits_gradient
 from .vocabulary import activate, descend, load, product, store
@@ -170,7 +170,7 @@ def logits_kernel(
     there = valid[:, None] & (c < C)[None, :]
     at = (q * n + rows)[:, None] * C + c[None, :]
     re, im = load(z_ptr, at, there, COMPLEX)
-    re, im = activate(re, im, NAME, OFFSET, COMPLEX)
+    re, im = activate(re.to(tl.float32), im.to(tl.float32), NAME, OFFSET, COMPLEX)
     if logits_ptr is not None:
         store(logits_ptr, at, re, im, there, COMPLEX)
     g, sums = logits_gradient(re, q, rows, valid, grad_ptr, target_ptr, shares_ptr, C, BLOCK_C, SOFTMAX)
@@ -242,6 +242,38 @@ def weights(
     }  # fmt: skip
     programs = parts.shape[0] * q * blocks(i, tile.blocks["I"]) * blocks(o, tile.blocks["O"])
     return Launch(weights_kernel, programs, arguments, constants, tile)
+
+
+def transformed(x: Tensor, transform: Tensor | None, net: Network, arch: int) -> tuple[Tensor, list[Launch]]:
+    """The branches' input, and the launch that makes it."""
+    if transform is None:
+        return x, []
+    (n, i, _), p = x.shape, transform.shape[0]
+    branches = x.new_empty(p, n, i, dtype=net.weights[0].dtype)
+    return branches, tubes.plan(x, transform, branches, 1, n * i, (True, False), arch)
+
+
+def forward(
+    x: Tensor, transform: Tensor | None, net: Network, arch: int, logits: Tensor | None = None,
+    target: Tensor | None = None, losses: Tensor | None = None, shares: Tensor | None = None, space: str = "",
+    mixture: Tensor | None = None,
+) -> list[Launch]:  # fmt: skip
+    """As `networks.plan`, which it is where one kernel takes all layers; else a launch a layer."""
+    if net.fits("network", arch):
+        return networks.plan(x, transform, net, arch, logits, target, losses, shares, space, mixture)
+    h, launches = transformed(x, transform, net, arch)
+    for j, (w, b, activation) in enumerate(zip(net.weights, net.biases, net.activations, strict=True)):
+        last = j == len(net.weights) - 1 and logits is not None
+        y = logits if last else h.new_empty(*h.shape[:2], w.shape[1], dtype=w.dtype)
+        launches += branch_linear.plan([h, w, b, activation], y, arch)
+        h = y
+    if losses is not None:
+        wide = torch.complex64 if h.is_complex() else torch.float32
+        unused = torch.empty_like(h, dtype=wide)  # the gradient that comes with the losses
+        launches += _logits(h, "none", None, target, None, "", None, unused, losses, 1 / h.shape[1], arch)
+    if mixture is not None:
+        launches += branch_ensemble.plan([h, shares, space], mixture, arch)
+    return launches
 
 
 def plan(

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import layers, sums, tiles, tubes
+from . import layers, sums
 from .launch import Launch, blocks, padded, planar
 from .layers import PROGRAMS
 from .networks import Network, affine, logits_gradient, within
@@ -160,7 +160,7 @@ def plan(
         outs += [grad_w] if b is None else [grad_w, next(rest)]
         total += pieces * (w.shape[1] * w.shape[2] + (0 if b is None else w.shape[1]))
     last = losses if losses is not None else grad_shares
-    if tiles.too_wide("network_gradients", net.weights[0].dtype, *widths):
+    if not net.fits("network_gradients", arch):
         return layers.plan(
             branches, net, arch, grad_x, outs, starts, grad, target, logits, shares, space, last, scale
         )  # fmt: skip
@@ -184,12 +184,3 @@ def plan(
         Launch(network_gradients_kernel, splits * q, arguments, constants, tile),
         sums.plan(parts, outs, arch, scale),
     ]
-
-
-def transformed(x: Tensor, transform: Tensor | None, net: Network, arch: int) -> tuple[Tensor, list[Launch]]:
-    """The branches' input, and the launch that makes it."""
-    if transform is None:
-        return x, []
-    (n, i, _), p = x.shape, transform.shape[0]
-    branches = x.new_empty(p, n, i, dtype=net.weights[0].dtype)
-    return branches, tubes.plan(x, transform, branches, 1, n * i, (True, False), arch)

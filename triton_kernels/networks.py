@@ -21,7 +21,6 @@ from .tubes import tile_to_branches
 from .vocabulary import activate, load, product, store
 
 LONGEST = 256  # values of a tube, whose transform is a product
-MOST = 16  # layers, which are unrolled
 
 
 @triton.jit
@@ -174,20 +173,20 @@ class Network(NamedTuple):
     def tile(self, kernel: str, arch: int) -> tiles.Tile:
         return tiles.pick(kernel, self.weights[0].dtype, max(self.widths), arch)
 
+    def fits(self, kernel: str, arch: int) -> bool:
+        """Whether one kernel takes all layers, which it unrolls; a tile's L says how many of them."""
+        if tiles.too_wide(kernel, self.weights[0].dtype, *self.widths):
+            return False
+        return len(self.weights) <= self.tile(kernel, arch).blocks["L"]
+
 
 def why_not(x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: Any) -> str | None:
-    return limits("network", x, transform, weights)
-
-
-def limits(kernel: str, x: Tensor, transform: Tensor | None, weights: Sequence[Tensor]) -> str | None:
-    """The reason against a kernel for a network of these sizes."""
-    reason = tiles.too_wide(kernel, weights[0].dtype, *Network(weights, [], []).widths)
+    """The reason against the kernels for a network of these sizes: past one kernel, `layers` takes it."""
+    reason = tiles.too_wide("layer", weights[0].dtype, *Network(weights, [], []).widths)
     if reason:
         return reason
     if transform is not None and max(transform.shape) > LONGEST:
         return f"tubes of {max(transform.shape)} values are past {LONGEST}, which a tile's transform takes"
-    if len(weights) > MOST:
-        return f"{len(weights)} layers are past {MOST}, which one kernel unrolls"
     if not all(t.numel() for t in (x, *weights)):
         return "a network with an empty tensor is left to the reference"
     return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import networks
+from . import layers, networks
 from .launch import Launch
 from .networks import why_not
 
@@ -14,5 +14,5 @@ __all__ = ["plan", "why_not"]
 
 
 def plan(args: list[Any], out: Tensor, arch: int) -> list[Launch]:
-    x, transform, *layers, shares, space = args
-    return networks.plan(x, transform, networks.Network(*layers), arch, shares=shares, space=space, mixture=out)
+    x, transform, *network, shares, space = args
+    return layers.forward(x, transform, networks.Network(*network), arch, shares=shares, space=space, mixture=out)

@@ -7,18 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from . import network_gradients, networks
+from . import layers, network_gradients, networks
 from .launch import Launch
 
 
 def why_not(grad_y: Tensor, x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: Any) -> str | None:
-    return networks.limits("layer", x, transform, weights)
+    return networks.why_not(x, transform, weights)
 
 
 def plan(args: list[Any], out: tuple[Any, ...], arch: int) -> list[Launch]:
-    (grad, x, transform, *layers, shares, space, want), (grad_x, grad_weights, grad_biases, grad_shares) = args, out
-    net = networks.Network(*layers)
-    branches, head = network_gradients.transformed(x, transform, net, arch)
+    (grad, x, transform, *network, shares, space, want), (grad_x, grad_weights, grad_biases, grad_shares) = args, out
+    net = networks.Network(*network)
+    branches, head = layers.transformed(x, transform, net, arch)
     return head + network_gradients.plan(
         branches, net, arch, grad_x if want else None, grad_weights, grad_biases,
         grad=grad, shares=shares, space=space, grad_shares=grad_shares,

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from spectral_ops.ops.activations import through, wide
 
-from . import network_gradients, networks, tubes
+from . import layers, network_gradients, networks, tubes
 from .launch import Launch
 
 
 def why_not(grad_y: Tensor, x: Tensor, y: Tensor, transform: Tensor, weight: Tensor, *_: Any) -> str | None:
-    return networks.limits("layer", x, transform, [weight])
+    return networks.why_not(x, transform, [weight])
 
 
 def adjoint(matrix: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def plan(args: list[Any], out: tuple[Tensor, Tensor, Tensor], arch: int) -> list
     h = wide(y)
     grad = through(output_activation, wide(grad_y), h, h).contiguous()
     grad_branches, grad_inputs = weight.new_empty(p, n, o), weight.new_empty(p, n, i) if want else None
-    branches, launches = network_gradients.transformed(x, transform, net, arch)
+    branches, launches = layers.transformed(x, transform, net, arch)
     launches = launches + tubes.plan(grad, adjoint(inverse), grad_branches, 1, n * o, (True, False), arch)
     launches += network_gradients.plan(
         branches, net, arch, grad_inputs, [grad_weight], [] if bias is None else [grad_bias], grad=grad_branches

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import networks
+from . import layers, networks
 from .launch import Launch
 from .networks import why_not
 
@@ -14,5 +14,5 @@ __all__ = ["plan", "why_not"]
 
 
 def plan(args: list[Any], out: tuple[Tensor, Tensor], arch: int) -> list[Launch]:
-    (x, transform, *layers, target), (losses, logits) = args, out
-    return networks.plan(x, transform, networks.Network(*layers), arch, logits=logits, target=target, losses=losses)
+    (x, transform, *network, target), (losses, logits) = args, out
+    return layers.forward(x, transform, networks.Network(*network), arch, logits=logits, target=target, losses=losses)

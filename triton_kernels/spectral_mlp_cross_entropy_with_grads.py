@@ -10,18 +10,18 @@ from typing import Any
 
 from torch import Tensor
 
-from . import network_gradients, networks
+from . import layers, network_gradients, networks
 from .launch import Launch
 
 
 def why_not(x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: Any) -> str | None:
-    return networks.limits("layer", x, transform, weights)
+    return networks.why_not(x, transform, weights)
 
 
 def plan(args: list[Any], out: tuple[Any, ...], arch: int) -> list[Launch]:
-    (x, transform, *layers, target, want), (losses, logits, grad_x, grad_weights, grad_biases) = args, out
-    net = networks.Network(*layers)
-    branches, head = network_gradients.transformed(x, transform, net, arch)
+    (x, transform, *network, target, want), (losses, logits, grad_x, grad_weights, grad_biases) = args, out
+    net = networks.Network(*network)
+    branches, head = layers.transformed(x, transform, net, arch)
     return head + network_gradients.plan(
         branches, net, arch, grad_x if want else None, grad_weights, grad_biases,
         target=target, losses=losses, logits=logits,
