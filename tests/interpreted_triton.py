@@ -28,6 +28,7 @@ import spectral_ops
 from spectral_ops import triton_backend
 from spectral_ops.autograd import flatten
 from spectral_ops.op import rule_of
+from spectral_ops.ops import spectral_conv2d
 from spectral_ops.table import TABLE
 
 interpreter.mend()
@@ -214,6 +215,15 @@ def test_gradients_from_end_to_end(row: Sample) -> None:
     for y, e in zip(got, wanted, strict=True):
         assert y.dtype == e.dtype
         torch.testing.assert_close(y, e, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("row", [row for row in RIGHT + COMPLEX if row.op == "spectral_conv2d" and row.small][::2])
+def test_the_stages_of_a_spectral_convolution(row: Sample) -> None:
+    """What the composition does on a GPU, its branches in Triton."""
+    args = row.make(torch.float32)
+    with spectral_ops.use("reference"):
+        wanted = torch.ops.spectral.spectral_conv2d(*args)
+    torch.testing.assert_close(spectral_conv2d._on_gpu(*args), wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("imaginary", [False, True])
