@@ -33,6 +33,7 @@ from .generated import Images, augmented
 from .low_rank import Arm, Clock, accuracy, batches, close, count, figure, save, stepped
 
 MOMENTUM, PATIENCE, START, ROUNDS = 0.1, 5, 0.3, 5  # START: kappa of the adaptive ranks; ROUNDS: of magnitude pruning
+TEMPERATURE = 200.0  # that GraSP's authors divide the logits by, so that no class is sure at the start
 TAUS, KAPPAS, SHARES = (0.1, 0.05, 0.03, 0.02), (0.5, 0.35, 0.25, 0.15), (0.4, 0.2)
 DIALS = {
     "full": "",
@@ -175,9 +176,10 @@ def _prune(run: _Run, method: str, share: float) -> None:
         prune_magnitude(run.model, share, lambda model: run.fit(), run.plan.rounds)
         return
     x, y = next(run.batches())
+    flat = TEMPERATURE if method == "GraSP" else 1.0
 
     def loss() -> Tensor:
-        return functional.cross_entropy(run.model.train()(x), y)
+        return functional.cross_entropy(run.model.train()(x) / flat, y)
 
     (prune_snip if method == "SNIP" else prune_grasp)(run.model, share, loss)
 
@@ -186,7 +188,7 @@ def _draw(rows: list[dict[str, Any]], path: Path, console: Console) -> None:
     """Figure 1: accuracy against compression, a line a method; mean over the seeds, with one deviation."""
     made, (axis,) = figure(width=7.5, height=4.6)
     full = next(row for row in rows if row["name"] == "full")
-    axis.axhline(100 * full["final"][0], color="gray", linestyle="--", label="full")
+    axis.axhline(100 * full["final"][0], color="black", linestyle="--", linewidth=1, label="full")
     for number, (method, dial) in enumerate(DIALS.items()):
         own = [row for row in rows if dial and row["name"].startswith(f"{method} {dial} ")]
         own.sort(key=lambda row: row["compression"][0])
