@@ -120,7 +120,8 @@ def test_gradients(row: Sample) -> None:
 
     def function(*tensors: Tensor) -> tuple[Tensor, ...]:
         out = op(*unflatten(tensors, structure))
-        return tuple(y for y in flatten(out if isinstance(out, tuple | list) else [out])[0] if floating(y))
+        found = flatten(out if isinstance(out, tuple | list) else [out])[0]
+        return tuple(y for y in found if floating(y) and y.numel())  # with want_grad_x False the first is empty
 
     # a composed op takes its kernel only where that is forced, and what it is made of may have none
     with use("cpp") if hasattr(rule_of(row.op), "backward") else nullcontext():
