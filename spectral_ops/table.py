@@ -140,9 +140,10 @@ _ROWS = (
         "(Tensor grad_y, Tensor x, Tensor y, Tensor transform, Tensor weight, Tensor? bias, str activation, "
         "Tensor inverse, str output_activation='none', bool want_grad_x=True) -> (Tensor, Tensor, Tensor)",
         "(Tensor grad_y, Tensor x, Tensor y, Tensor transform, Tensor weight, Tensor? bias, int activation, "
-        "Tensor inverse, int output_activation, Tensor(a!)? grad_x, Tensor(b!) grad_weight, Tensor(c!)? grad_bias) "
-        "-> ()",
+        "float offset, Tensor inverse, int output_activation, Tensor(a!)? grad_x, Tensor(b!) grad_weight, "
+        "Tensor(c!)? grad_bias) -> ()",
         _GPU,
+        complex_together=("transform", "weight", "bias", "inverse"),
     ),
     Row(
         "spectral_mlp",

@@ -102,9 +102,8 @@ template <class T> struct PackedComplexTube {
   std::vector<T> parts;
   ComplexTube<T> matrix;
 
-  explicit PackedComplexTube(const Tensor& t, T sign = 1) {
-    const int64_t rows = t.size(0), columns = t.size(1);
-    const T* m = in<T>(t);
+  explicit PackedComplexTube(const Tensor& t, T sign = 1) : PackedComplexTube(in<T>(t), t.size(0), t.size(1), sign) {}
+  PackedComplexTube(const T* m, int64_t rows, int64_t columns, T sign) {
     parts.reserve(2 * rows * columns + 1);
     for (int part = 0; part < 2; ++part)
       for (int64_t q = 0; q < columns; ++q)

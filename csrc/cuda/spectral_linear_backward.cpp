@@ -5,7 +5,7 @@ namespace spectral::cuda {
 // grad_y (N, O, Q), x (N, I, Q), y (N, O, Q) -> grad_x (N, I, Q) or none, grad_weight (Q', O, I), grad_bias (Q', O) or
 // none
 void spectral_linear_backward(const Tensor& grad_y, const Tensor& x, const Tensor& y, const Tensor& transform,
-                              const Tensor& weight, std::optional<Tensor> bias, int64_t activation,
+                              const Tensor& weight, std::optional<Tensor> bias, int64_t activation, double,
                               const Tensor& inverse, int64_t output_activation, std::optional<Tensor> grad_x,
                               const Tensor& grad_weight, std::optional<Tensor> grad_bias) {
   visit_real(x.scalar_type(), "spectral_linear_backward", [&](auto zero) {

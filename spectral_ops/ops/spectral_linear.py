@@ -120,13 +120,14 @@ def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Tensor]) 
     x, transform, weight, bias, activation, inverse, output_activation = args
     (grad,), (y,) = grads, kept
     ops = torch.ops.spectral
-    fused = not (x.is_complex() or transform.is_complex() or weight.is_complex() or inverse.is_complex())
+    is_complex = y.is_complex() or inverse.is_complex()
+    fused = not is_complex or x.is_cpu  # CUDA C++ has it for real numbers only
     if fused and not (needs[1] or needs[5]) and output_activation in TOLD:
         grad_x, grad_weight, grad_bias = ops.spectral_linear_backward(
             grad, x, y, transform, weight, bias, activation, inverse, output_activation, needs[0]
         )
         return [grad_x if needs[0] else None, None, grad_weight, grad_bias, None, None, None]
-    # complex branches, gradients of the matrices, or of an output activation that y does not tell: stage by stage
+    # gradients of the matrices, of an output activation that y does not tell, complex ones on a GPU: stage by stage
     branches = ops.to_branches(x, transform)
     if y.is_complex() or inverse.is_complex():  # then so are the branches, if only because of the inverse
         branches = branches.to(branches.dtype.to_complex())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checks, spectral_linear
-from .activations import code, conj, dense_like, gradient_of, through, together, wide
+from .activations import code, conj, dense_like, gradient_of, offset, through, together, wide
 from .branch_mlp_backward import reference as branch_gradients
 
 OP = "spectral_linear_backward"
@@ -99,7 +99,9 @@ def cpp_why_not(
     return spectral_linear.cpp_why_not(x, transform, weight, bias, activation, inverse, output_activation)
 
 
-def cuda_why_not(grad_y: Tensor, x: Tensor, y: Tensor, transform: Tensor, weight: Tensor, *_: Any) -> str | None:
+def cuda_why_not(grad_y: Tensor, x: Tensor, y: Tensor, transform: Tensor, weight: Tensor, *rest: Any) -> str | None:
+    if any(t.is_complex() for t in (grad_y, x, transform, weight, *rest) if isinstance(t, Tensor)):
+        return "the CUDA kernel is for real numbers"
     return checks.network_on_gpu(x, transform, [weight])
 
 
@@ -107,6 +109,6 @@ def cpp(args: list[Any], out: list[Tensor]) -> None:
     grad_y, x, y, transform, weight, bias, activation, inverse, output_activation, want_grad_x = args
     grad_x, grad_weight, grad_bias = out
     torch.ops.spectral_native.spectral_linear_backward(
-        grad_y, x, y, transform, weight, bias, code(activation), inverse, code(output_activation),
+        grad_y, x, y, transform, weight, bias, code(activation), offset(activation), inverse, code(output_activation),
         grad_x if want_grad_x else None, grad_weight, None if bias is None else grad_bias,
     )  # fmt: skip
