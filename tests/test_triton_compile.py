@@ -21,11 +21,14 @@ CASES = [] if WHY_NOT else list(resources.cases())
 
 
 def _quick(case: Any) -> bool:
-    """One op of each row and dtype, on the older and the newer architecture in turns."""
+    """One op of each row and dtype, on the older and the newer architecture in turns; of eight layers, which take
+    long, in float32 at 32 features."""
     first = next(c for c in CASES if c.row is case.row and c.dtype == case.dtype)
     return (
         case.op == first.op
+        and case.variant == 1
         and case.launch.kernel is first.launch.kernel
+        and (case.row.blocks.get("L", 1) < 8 or (tiles.kind(case.dtype), case.row.widest) == ("float32", 32))
         and case.arch == (90 if tiles.ROWS.index(case.row) % 2 else 80)
     )
 
