@@ -77,7 +77,7 @@ _BACKWARD = [
     ),
     (ValueError, "x must be (N, Q', C/Q, H, W), got (2, 3, 4)", _GRAD, T((2, 3, 4)), _KERNEL),
     (
-        TypeError, f"grad_y must be {SINGLE} as the result, got torch.float64",
+        TypeError, "grad_y must be torch.float32 as the result, got torch.float64",
         T(_GRAD.shape, dtype=F64), _IMAGES, _KERNEL,
     ),
     (TypeError, "grad_y must be on cpu as the result, got meta", T(_GRAD.shape, device="meta"), _IMAGES, _KERNEL),
