@@ -14,10 +14,10 @@ template <class T> SPECTRAL_INLINE int64_t chain_of(const TubeMatrix<T>& m, int6
   return ceil_div(terms, max(1, ceil_div(terms, m.chain)));
 }
 
-// y = w x, as `product` has it.
+// y = w x, as `product` has it, in sums of at most `chain` products.
 template <class T, int V> SPECTRAL_INLINE void chained(int64_t chain, const T* x, int64_t ldx, int64_t depth,
                                                        const T* w, int64_t ldw, T* y, int64_t ldy, int64_t rows) {
-  product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, chain, w, ldw, nullptr, y, ldy, rows);
+  product<T, V, Factor::rows, Start::zero, Finish::store>(x, ldx, min(chain, depth), w, ldw, nullptr, y, ldy, rows);
   for (int64_t k = chain; k < depth; k += chain)
     product<T, V, Factor::rows, Start::zero, Finish::add>(x + k * ldx, ldx, min(chain, depth - k), w + k * ldw, ldw,
                                                           nullptr, y, ldy, rows);
