@@ -170,20 +170,13 @@ PROGRAMS = 132  # multiprocessors of an H200; a constant, for the order of sums 
 FEW = 9  # places of a window that a persistent program holds
 
 
-def why_not(
-    x: Tensor,
-    codes: Tensor,
-    generator: Tensor,
-    kernel_shape: Sequence[int],
-    slice_shape: Sequence[int],
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    layout: str,
-    groups: int,
-) -> str | None:
-    return reason(x, Shape(kernel_shape, slice_shape, groups, layout == "flat"))
+def why_not(*args: Any) -> str | None:
+    return reason(args[0], _shape(args))
+
+
+def _shape(args: Sequence[Any]) -> Shape:
+    _, _, _, kernel_shape, slice_shape, *_, layout, groups = args
+    return Shape(kernel_shape, slice_shape, groups, layout == "flat")
 
 
 def reason(x: Tensor, shape: Shape) -> str | None:
@@ -193,24 +186,13 @@ def reason(x: Tensor, shape: Shape) -> str | None:
     return tiles.too_wide("csg_conv2d", x.dtype, 1) or shape.why_not()
 
 
-def pays(
-    x: Tensor,
-    codes: Tensor,
-    generator: Tensor,
-    kernel_shape: Sequence[int],
-    slice_shape: Sequence[int],
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    layout: str,
-    groups: int,
-) -> bool:
+def pays(*args: Any) -> bool:
     """Whether the cost model takes the fused form, and not generation and the library's convolution."""
-    shape = Shape(kernel_shape, slice_shape, groups, layout == "flat")
+    x, codes, _, kernel_shape, _, _, *geometry, _, _ = args
+    shape = _shape(args)
     if reason(x, shape):
         return False
-    h, w = convolved(x.shape[2:], kernel_shape[2:], stride, padding, dilation)
+    h, w = convolved(x.shape[2:], kernel_shape[2:], *geometry)
     return fused_pays(Schedule.of(shape, x.dtype, x.shape[0] * h * w, False, 90), codes.shape[1], shape)
 
 

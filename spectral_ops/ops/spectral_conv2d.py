@@ -223,18 +223,9 @@ def cpp_why_not(x: Tensor, transform: Tensor, *_: Any) -> str | None:
     return None
 
 
-def cpp_slower(
-    x: Tensor,
-    transform: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    activation: str,
-    inverse: Tensor,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-) -> str | None:
-    if activation == "none" and _folds(x, transform, weight, inverse, stride, padding, dilation):
+def cpp_slower(*args: Any) -> str | None:
+    x, transform, weight, _, activation, inverse, *geometry = args
+    if activation == "none" and _folds(x, transform, weight, inverse, *geometry):
         return "one dense convolution is less work"
     return None
 
