@@ -54,12 +54,13 @@ template <class T> struct CsgLayers {
       layer.filter = filters[j];
       const int64_t count = layer.grid[0] * layer.grid[1] * layer.grid[2] * layer.grid[3];
       for (int64_t index = 0; index < count; ++index) {
-        CsgSlice<T> slice{&layer, layer.filter, index, {}};
+        CsgSlice<T> slice{&layer, layer.filter, index, {}, true};
         int64_t rest = index, offset = 0;
         for (int d = 3; d >= 0; --d) {
           const int64_t start = rest % layer.grid[d] * csg.slice_shape[d];
           rest /= layer.grid[d];
           slice.inside[d] = std::min(csg.slice_shape[d], layer.size[d] - start);
+          slice.whole = slice.whole && slice.inside[d] == csg.slice_shape[d];
           offset += start * layer.stride[d];
         }
         if (slice.at) slice.at += offset;

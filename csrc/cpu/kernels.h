@@ -196,7 +196,7 @@ template <class T> struct RecurrentGradients {
 template <class T> struct CsgLayer {
   T* filter;  // or its gradient; null: a gradient of zero
   int64_t size[4], grid[4], stride[4];
-  enum class Runs { columns, windows, rows, whole, single } runs;  // what of a slice lies side by side (simd/csg.cpp)
+  enum class Runs { columns, windows, rows, whole, single } runs;  // what of a slice lies side by side (csg_slices.h)
 };
 
 // Where one slice lies in its filter.
@@ -205,6 +205,7 @@ template <class T> struct CsgSlice {
   T* at;              // of its first value; unused where runs are whole or single
   int64_t index;      // in its layer
   int64_t inside[4];  // how much of the slice is not cropped
+  bool whole;         // all of it
 };
 
 // Filters generated from codes, and the gradients of both. A *position* is an index into a slice: in its own order

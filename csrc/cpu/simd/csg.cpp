@@ -8,8 +8,7 @@ namespace spectral::SPECTRAL_LEVEL {
 
 namespace {
 
-constexpr int64_t kTogether = 4 * 14;  // slices between two visits to the filters; their part of a panel stays in L1
-constexpr int64_t kChunk = 256;        // length of a sum before its partial results go back to cache
+constexpr int64_t kChunk = 256;  // length of a sum before its partial results go back to cache
 
 // Row of the generator in which position p stands.
 template <class T> SPECTRAL_INLINE int64_t generator_row(const Csg<T>& g, int64_t p) {
@@ -31,12 +30,13 @@ template <class T> SPECTRAL_INLINE Vec<T> load_entries(const Csg<T>& g, int64_t 
 // Rows of a panel of positions, transposed: [code entry][kTile].
 template <class T> void load_panel(const Csg<T>& g, int64_t first, int64_t count, T* panel) {
   constexpr int n = kLanes<T>;
+  int64_t rows[kTile<T>];
+  for (int64_t r = 0; r < count; ++r) rows[r] = generator_row(g, first + r);
   for (int64_t lane = 0; lane < kTile<T>; lane += n)
     for (int64_t column = 0; column < g.code_size; column += n) {
       Vec<T> v[n];
       const int64_t part = min(n, g.code_size - column);
-      for (int r = 0; r < n; ++r)
-        v[r] = lane + r < count ? load_entries(g, generator_row(g, first + lane + r), column, part) : Vec<T>{};
+      for (int r = 0; r < n; ++r) v[r] = lane + r < count ? load_entries(g, rows[lane + r], column, part) : Vec<T>{};
       transpose<T>(v);
       for (int r = 0; r < part; ++r) store(panel + (column + r) * kTile<T> + lane, v[r]);
     }
@@ -62,16 +62,16 @@ template <Factor factor, class T> SPECTRAL_INLINE void add_entries(const Csg<T>&
 
 template <class T> void csg(const Csg<T>& g, int64_t begin, int64_t end) {
   constexpr int64_t tile = kTile<T>;
-  const int64_t panel_size = g.code_size * tile, block_size = kTogether * tile;
+  const int64_t panel_size = g.code_size * tile, block_size = kRows<T> * tile, blocks = ceil_div(g.slices, kRows<T>);
   T* panel = static_cast<T*>(scratch(Slot::item, (panel_size + block_size) * sizeof(T) + RunsOf<T>::space(tile)));
   T* block = panel + panel_size;
-  RunsOf<T> runs(g, reinterpret_cast<Run*>(block + block_size), tile);
+  RunsOf<T> runs(g, block + block_size, tile);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item * tile, count = min(tile, g.positions - first);
     load_panel(g, first, count, panel);
     runs.find(first, count);
-    for (int64_t s = 0; s < g.slices; s += kTogether) {
-      const int64_t rows = min(kTogether, g.slices - s);
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t s = g.slices * b / blocks, rows = g.slices * (b + 1) / blocks - s;
       product<T, 2, Factor::columns, Start::zero, Finish::store>(panel, tile, g.code_size, g.codes + s * g.code_size,
                                                                  g.code_size, nullptr, block, tile, rows);
       for (int64_t r = 0; r < rows; ++r) runs.template move<false>(g.slice[s + r], block + r * tile);
@@ -100,11 +100,12 @@ template <class T> void csg_pack(const Csg<T>& g, int64_t begin, int64_t end) {
 
 template <class T> void csg_code_gradients(const Csg<T>& g, int64_t begin, int64_t end) {
   const int64_t padded = round_up(g.code_size, kTile<T>), sums = kCodeBlock * padded, values = kCodeBlock * kChunk;
+  const int64_t items = ceil_div(g.slices, kCodeBlock);
   T* y = static_cast<T*>(scratch(Slot::item, (2 * sums + values) * sizeof(T) + RunsOf<T>::space(kChunk)));
   T *partial = y + sums, *grads = partial + sums;
-  RunsOf<T> runs(g, reinterpret_cast<Run*>(grads + values), kChunk);
+  RunsOf<T> runs(g, grads + values, kChunk);
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t s = item * kCodeBlock, rows = min(kCodeBlock, g.slices - s);
+    const int64_t s = g.slices * item / items, rows = g.slices * (item + 1) / items - s;
     for (int64_t p = 0; p < g.positions; p += kChunk) {
       const int64_t depth = min(kChunk, g.positions - p);
       runs.find(p, depth);
@@ -120,7 +121,7 @@ template <class T> void csg_generator_gradients(const Csg<T>& g, int64_t begin, 
   constexpr int64_t values = kGeneratorBlock * kChunk;
   T* y = static_cast<T*>(scratch(Slot::item, (2 * sums + values) * sizeof(T) + RunsOf<T>::space(kGeneratorBlock)));
   T *partial = y + sums, *grads = partial + sums;
-  RunsOf<T> runs(g, reinterpret_cast<Run*>(grads + values), kGeneratorBlock);
+  RunsOf<T> runs(g, grads + values, kGeneratorBlock);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t p = item * kGeneratorBlock, count = min(kGeneratorBlock, g.positions - p);
     runs.find(p, count);
