@@ -7,8 +7,9 @@ kernel a call takes; `use(backend)` forces one.
 """
 
 from . import op as _op
+from .forced import use
 from .native import cpu_level, cpu_levels
-from .op import backends, explain, use
+from .op import backends, explain
 
 _op.register_all()
 

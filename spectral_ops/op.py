@@ -11,12 +11,10 @@ taken although C++ could do it), `autocast`. Triton's kernels and their reasons 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,40 +23,13 @@ from torch import Tensor
 
 from . import native, triton_backend
 from .autograd import autograd_kernel, flatten, ordinary, tensors_of, unflatten
+from .forced import again, forced
 from .plans import Plans, signature
 from .table import TABLE, Row
 
-BACKENDS = ("reference", "cpp", "triton")
 _HALF = frozenset((torch.bfloat16, torch.float16))
 _LIB = torch.library.Library("spectral", "DEF")
-_forced: ContextVar[str | None] = ContextVar("spectral_ops_backend", default=None)
 _warned: set[str] = set()
-
-
-@contextlib.contextmanager
-def use(backend: str) -> Iterator[None]:
-    """Force one backend for every op called inside, and for the gradients of those calls.
-
-    Args:
-        backend: "reference", "cpp" or "triton".
-
-    Raises:
-        ValueError: no backend has that name.
-        RuntimeError: (from the op) this backend cannot take these arguments; the text is the backend's reason.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"use: backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    token = _forced.set(backend)
-    try:
-        yield
-    finally:
-        _forced.reset(token)
-
-
-def _again() -> Callable[[], contextlib.AbstractContextManager]:
-    """The caller's forced backend, to be forced again in backward (which may run in another thread)."""
-    backend = _forced.get()
-    return contextlib.nullcontext if backend is None else lambda: use(backend)
 
 
 @functools.cache
@@ -89,11 +60,11 @@ def _why_not(row: Row, backend: str, args: Sequence[Any], tensors: Sequence[Tens
         if reason is None and _is_mixture(row, args, tensors):  # sizes and dtypes decide: those that the kernel sees
             args = _complex_together(row, args, device="meta")
         reason = triton_backend.why_not(row.name, args, tensors) or reason
-        return triton_backend.slower(row.name, args) if reason is None and _forced.get() is None else reason
+        return triton_backend.slower(row.name, args) if reason is None and forced() is None else reason
     reason = native.why_not(tensors[0].device, row.name)
     reason = reason or native_why_not(row, args, tensors, tensors[0].device.type)
     slower = getattr(rule_of(row.name), "cpp_slower", None)
-    return slower(*args) if reason is None and slower is not None and _forced.get() is None else reason
+    return slower(*args) if reason is None and slower is not None and forced() is None else reason
 
 
 def native_why_not(row: Row, args: Sequence[Any], tensors: Sequence[Tensor], device: str) -> str | None:
@@ -171,25 +142,25 @@ def explain(op: str, *args: Any) -> str:
        reference
     """
     rows = backends(op, *args)
-    forced = _forced.get()
-    taken = forced or next(name for name, reason in rows if reason is None)
+    wanted = forced()
+    taken = wanted or next(name for name, reason in rows if reason is None)
     parts = getattr(rule_of(op), "PARTS", ())  # of a composition that has no kernel of its own
     notes = {name: f"  (no: {reason})" for name, reason in rows if reason}
     if parts:
         notes["reference"] = f"  (made of {', '.join(parts)}: explain these)"
     lines = [f"{'->' if name == taken else '  '} {name}{notes.get(name, '')}" for name, _ in rows]
-    if forced and forced not in dict(rows):
-        lines.append(f"-> {forced}  (no: {op} has no {forced} kernel)")
+    if wanted and wanted not in dict(rows):
+        lines.append(f"-> {wanted}  (no: {op} has no {wanted} kernel)")
     return "\n".join([op, *lines])
 
 
 def _pick(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> str:
-    forced = _forced.get()
-    if forced is not None:
-        reason = _why_not(row, forced, args, tensors)
+    wanted = forced()
+    if wanted is not None:
+        reason = _why_not(row, wanted, args, tensors)
         if reason:
-            raise RuntimeError(f"{row.name}: backend {forced!r} was asked for, but {reason}")
-        return forced
+            raise RuntimeError(f"{row.name}: backend {wanted!r} was asked for, but {reason}")
+        return wanted
     for backend in _in_order(row, args, tensors):
         if _why_not(row, backend, args, tensors) is None:
             if backend == "reference" and not row.composed and tensors[0].device.type != "cpu":
@@ -211,7 +182,7 @@ def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None
 
 def _chooses(row: Row, tensors: Sequence[Tensor]) -> bool:
     """Whether a composed op has any other backend to choose than its composition."""
-    return _forced.get() is not None or tensors[0].is_cuda or row.stages is not None
+    return forced() is not None or tensors[0].is_cuda or row.stages is not None
 
 
 def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
@@ -321,14 +292,14 @@ class _Op:
         self.row, self.rule = row, rule_of(row.name)
         self.below = getattr(torch.ops.spectral, row.name).default
         self.complete = complete(row.name)
-        self.backend_again = _again
+        self.backend_again = again
         self.plans = Plans(self.rule, self._compute, self._repeats)
         self.stages = row.stages is not None
         self._in_stages: set[tuple[Any, ...]] = set()  # calls that were seen to be made in stages
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
         """Whether these arguments go through the parts of a composition, which autograd is to see."""
-        if not self.stages or _forced.get() is not None or not ordinary(tensors):
+        if not self.stages or forced() is not None or not ordinary(tensors):
             return self.row.composed and _goes_by_parts(self.row, self.rule, args, tensors)
         call = signature(args)
         if call not in self._in_stages:
@@ -344,7 +315,7 @@ class _Op:
 
         A composition takes any.
         """
-        if self.row.composed or _forced.get() is not None or not _all_native(tensors):
+        if self.row.composed or forced() is not None or not _all_native(tensors):
             return self._compute(args, tensors)
         return self.plans.run(args, tensors)
 
@@ -377,6 +348,19 @@ def run_below_autograd(name: str, direct: bool, *args: Any) -> Any:
     """Call an op from inside another op's forward: directly, where the other was called with ordinary tensors."""
     op = _OPS[name]
     return op.run(args, tensors_of(args)) if direct else op.below(*args)
+
+
+def kernel_alone(name: str, tensors: Sequence[Tensor]) -> bool:
+    """Whether a backward pass may call the op's C++ kernel on the CPU past the op, with these tensors in any strides.
+
+    So where no graph of it is wanted and no backend forced: a list of filters costs as much to pass on as to multiply.
+    """
+    if torch.is_grad_enabled() or forced() is not None or not ordinary(tensors):
+        return False
+    for t in tensors:
+        if not t.is_cpu or t.dtype in _HALF or t.is_neg():
+            return False
+    return native.why_not(tensors[0].device, name) is None
 
 
 def _register(row: Row) -> None:

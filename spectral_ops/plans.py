@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .autograd import PLAIN_VALUES, flatten, unflatten
 
+_PLAIN_ITEMS = (int, str, float, bool)
+
 
 class Plans:
     """The plans of one op.
@@ -52,6 +54,8 @@ def signature(args: Sequence[Any]) -> tuple[Any, ...]:
             parts += (value.shape, value.dtype, value.is_cpu)
         elif type(value) in PLAIN_VALUES:
             parts.append(value)
+        elif value and type(value[0]) in _PLAIN_ITEMS:  # a list of the schema has one type, but for Tensor? ones
+            parts.append(tuple(value))
         else:
             parts.append(len(value))
             for item in value:

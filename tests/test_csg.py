@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import spectral_ops
 from spectral_ops import models
 from spectral_ops.compress import CSGSummary, to_csg
 from spectral_ops.nn import CSG, CSGConv2d, bake, csg_scope
@@ -239,3 +240,30 @@ def test_memory_of_a_training_step() -> None:
     assert count(new) < count(plain)  # parameters and gradients, which a step finds there, are fewer too
     with csg_scope(new):
         assert 0 < most(new, x) <= most(plain, x) + 4 * (filters + codes)
+
+
+# ---- gradients ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, D, torch.bfloat16])
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
+def test_gradients_of_filters_may_lie_in_any_order(
+    channels_last: bool, dtype: torch.dtype, wanted: tuple[bool, bool]
+) -> None:
+    """As a convolution's neighbours hand them over: in either memory format, expanded, negated, or none at all."""
+    shapes, step = [12, 9, 3, 3, 8, 16, 3, 3, 5, 4, 1, 1, 8, 8, 3, 3], [4, 8, 3, 3]
+    codes, generator = torch.randn(6 + 4 + 2 + 2, 7, dtype=dtype), torch.randn(4 * 8 * 9, 7, dtype=dtype)
+    grads = [torch.randn(12, 9, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)]
+    grads += [torch.randn(8, 16, 3, 3, dtype=dtype), torch.randn((), dtype=dtype).expand(5, 4, 1, 1)]
+    if dtype is not torch.bfloat16:
+        grads[1] = torch.complex(grads[1], grads[1]).conj().imag
+        assert grads[1].is_neg()
+
+    def gradients() -> tuple[Tensor, ...]:
+        args = [t.clone().requires_grad_(want) for t, want in zip((codes, generator), wanted, strict=True)]
+        filters = torch.ops.spectral.csg_kernels(*args, shapes, step, "block", channels_last)
+        return torch.autograd.grad(filters[:3], [t for t in args if t.requires_grad], grads)
+
+    with spectral_ops.use("reference"):
+        exact = gradients()
+    for ours, theirs in zip(gradients(), exact, strict=True):
+        torch.testing.assert_close(ours, theirs)

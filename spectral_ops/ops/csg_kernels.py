@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..op import kernel_alone
 from . import checks
 from .activations import wide
 
@@ -151,8 +152,23 @@ def cpp(args: list[Any], out: list[Tensor]) -> None:
     torch.ops.spectral_native.csg_kernels(codes, generator, kernel_shapes, slice_shape, flat, channels_last, out)
 
 
+def _gradients(args: list[Any], grads: Any, needs: list[Any]) -> list[Tensor | None]:
+    """Those of codes and generator, of filters' gradients that lie as the filters do, or are made to."""
+    codes, generator, kernel_shapes, slice_shape, layout, channels_last = args
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    lying = [None if g is None else g.contiguous(memory_format=order) for g in grads]
+    found = [t.new_empty(t.shape) if need else None for t, need in zip((codes, generator), needs[:2], strict=True)]
+    torch.ops.spectral_native.csg_kernels_backward(
+        lying, codes.contiguous(), generator.contiguous(), kernel_shapes, slice_shape, layout == "flat", channels_last,
+        *found,
+    )  # fmt: skip
+    return found
+
+
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
     codes, generator, kernel_shapes, slice_shape, layout, channels_last = args
+    if kernel_alone("csg_kernels_backward", [codes, generator, *(g for g in grads if g is not None)]):
+        return [*_gradients(args, grads, needs), None, None, None, None]
     if channels_last:
         grads = [None if g is None else g.permute(0, 2, 3, 1) for g in grads]
     grad_codes, grad_generator = torch.ops.spectral.csg_kernels_backward(
