@@ -1,6 +1,5 @@
 // With cpu/convolution.h the only file that includes torch, and only its stable ABI of torch 2.10: what is built runs
 // on later versions too.
-// on later versions too.
 #pragma once
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>

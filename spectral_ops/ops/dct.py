@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..autograd import outside_modes, untransformed
 from . import fourier, trigonometric
-from .trigonometric import factors, matrix
+from .trigonometric import Factors, factors, matrix
 
 check, empty = trigonometric.rules("dct", sine=False)
 
@@ -57,23 +59,29 @@ def cpp(args: list[Any], out: Tensor) -> None:
 
 def native(args: list[Any], out: Tensor, adjoint: bool, sine: bool = False) -> None:
     """Hand x, seen as (outer, n, inner), to the C++ kernel: with the matrix, or with the tables of the FFT."""
-    x, type, dim, norm, inverse, orthogonalize = args
-    n = x.shape[dim]
-    f = factors(n, type, norm, inverse, orthogonalize, adjoint, sine)
-    entry, at = torch.ops.spectral_native.dct, dim % x.dim()
-    codelet = fourier.by_codelet(x, f.type, dim)
-    if not codelet and fourier.by_matrix(x, type, dim):
-        entry(x, matrix(n, f, x.dtype, x.device), f.type, sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0, at, out)
-        return
+    x, type, dim, *options = args
+    f = _factors(x.shape[dim], type, *options, adjoint, sine)
+    form = fourier.form(x, type, f.type, dim)
+    prepared = _prepared if outside_modes() else _prepared.__wrapped__
+    torch.ops.spectral_native.dct(x, *prepared(x.shape[dim], f, form, x.dtype, x.device), dim % x.dim(), out)
+
+
+_factors = functools.lru_cache(maxsize=256)(factors)
+
+
+@functools.lru_cache(maxsize=256)
+def _prepared(n: int, f: Factors, form: str, dtype: torch.dtype, device: torch.device) -> tuple[Any, ...]:
+    """The kernel's arguments between x and its dimension."""
+    if form == "matrix":
+        return matrix(n, f, dtype, device), f.type, f.sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0
     head = trigonometric.heads(n, f)
-    first, last = 0 in head, n - 1 in head
-    weights = [f.head_in if first else 1.0, f.head_in if last else 1.0]
-    weights += [f.head_out if first else 1.0, f.head_out if last else 1.0]
-    if codelet:
-        entry(x, x.new_empty(0), f.type, sine, 0, f.scale, *weights, at, out)
-        return
-    table, circle = fourier.table(n, f.type, sine, x.dtype, x.device), fourier.circle(fourier.length(n, f.type, sine))
-    entry(x, table, f.type, sine, circle, f.scale, *weights, at, out)
+    ends = (0 in head, n - 1 in head)
+    weights = [factor if here else 1.0 for factor in (f.head_in, f.head_out) for here in ends]
+    if form == "codelet":
+        with untransformed():
+            return torch.empty(0, dtype=dtype, device=device), f.type, f.sine, 0, f.scale, *weights
+    table = fourier.table(n, f.type, f.sine, dtype, device)
+    return table, f.type, f.sine, fourier.circle(fourier.length(n, f.type, f.sine)), f.scale, *weights
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import native
 from ..autograd import outside_modes, untransformed
 from . import checks
 from .trigonometric import cosines
@@ -17,6 +18,8 @@ LONGEST_CODELET = 64  # the kernel multiplies by the matrix, split by its symmet
 CODELETS = frozenset((4, 8, 16, 32, 64))  # csrc/cuda/kernels/codelets.cu
 # from these lengths on, up to that one, the Fourier transform is faster where no prime factor is beyond 5 (measured)
 FASTER = {1: 2 * LONGEST_CODELET + 1, 2: 54, 3: 54, 4: 32}
+FASTER_THAN_ROWS = {**FASTER, 2: LONGEST_CODELET + 1, 3: LONGEST_CODELET + 1, 4: 61}
+ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cpu/simd/tube_rows.h: four vectors
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 FEWEST = 8  # tubes side by side, of the 32 lanes (float32, AVX-512) that a tile has
 LARGEST_RADIX = 311  # csrc/cpu/simd/fourier.h
@@ -46,13 +49,25 @@ def by_matrix(x: Tensor, type: int, dim: int) -> bool:
     n, longest = x.shape[dim], longest_codelet(x, type)
     if n > longest or not for_cpu(x):
         return n <= longest
-    return n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
+    if n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST:  # 60: of the primes 2, 3, 5
+        return True
+    by_rows = x.dtype == torch.float32 and math.prod(x.shape[dim % x.dim() + 1 :]) == 1
+    return by_rows and n <= ROWS.get(native.current_cpu_level() or "", 0) and n < FASTER_THAN_ROWS[type]
 
 
 def by_codelet(x: Tensor, type: int, dim: int) -> bool:
     """Whether the CUDA kernel has a factorised form for this transform (of the type that is computed) in registers."""
+    if for_cpu(x) or type not in (2, 3):
+        return False
     longest = LONGEST_CODELET if x.element_size() == 4 else LONGEST_CODELET // 2
-    return not for_cpu(x) and type in (2, 3) and x.shape[dim] in CODELETS and x.shape[dim] <= longest
+    return x.shape[dim] in CODELETS and x.shape[dim] <= longest
+
+
+def form(x: Tensor, type: int, computed: int, dim: int) -> str:
+    """How the kernel makes a transform of this type, of an inverse or an adjoint another one: `computed`."""
+    if by_codelet(x, computed, dim):
+        return "codelet"
+    return "matrix" if by_matrix(x, type, dim) else "fourier"
 
 
 def for_cpu(x: Tensor) -> bool:

@@ -3,14 +3,14 @@
 // x_l and x_(7-l) give s_l = x_l + x_(7-l) in the lower four lanes and -d_(7-l) in the upper four. Lane k of every
 // four, broadcast to its four, meets the coefficients of the even outputs below and of the odd ones above: four
 // multiply-adds with as many shuffles, and one shuffle more puts the outputs in order. A synthesis does the same
-// backward.
+// backward. Without symmetry each of the eight lanes is broadcast to its eight.
 #pragma once
 #include "tube.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
 SPECTRAL_INLINE bool takes_octets(const TubeMatrix<float>& m) {
-  return m.kind != TubeMatrix<float>::Kind::dense && m.rows == 8 && m.columns == 8 && kLanes<float> >= 8;
+  return m.rows == 8 && m.columns == 8 && kLanes<float> >= 8;
 }
 
 // v[f(l)] in lane l, f(l) being within the eight lanes of l.
@@ -25,45 +25,60 @@ SPECTRAL_INLINE Vec<float> within_eight(Vec<float> v, const int (&from)[16]) {
 inline constexpr int kReversed[] = SPECTRAL_WITHIN_EIGHT(7, 6, 5, 4, 3, 2, 1, 0);
 inline constexpr int kEvenFirst[] = SPECTRAL_WITHIN_EIGHT(0, 2, 4, 6, 1, 3, 5, 7);
 inline constexpr int kByTurns[] = SPECTRAL_WITHIN_EIGHT(0, 4, 1, 5, 2, 6, 3, 7);
-inline constexpr int kFours[4][16] = {
-    SPECTRAL_WITHIN_EIGHT(0, 0, 0, 0, 4, 4, 4, 4), SPECTRAL_WITHIN_EIGHT(1, 1, 1, 1, 5, 5, 5, 5),
-    SPECTRAL_WITHIN_EIGHT(2, 2, 2, 2, 6, 6, 6, 6), SPECTRAL_WITHIN_EIGHT(3, 3, 3, 3, 7, 7, 7, 7)};
+#define SPECTRAL_EIGHT_OF(a) SPECTRAL_WITHIN_EIGHT(a, a, a, a, a, a, a, a)
+#define SPECTRAL_FOURS_OF(a) SPECTRAL_WITHIN_EIGHT(a, a, a, a, a + 4, a + 4, a + 4, a + 4)
+inline constexpr int kFours[8][16] = {SPECTRAL_FOURS_OF(0), SPECTRAL_FOURS_OF(1), SPECTRAL_FOURS_OF(2),
+                                      SPECTRAL_FOURS_OF(3)};
+inline constexpr int kEights[8][16] = {SPECTRAL_EIGHT_OF(0), SPECTRAL_EIGHT_OF(1), SPECTRAL_EIGHT_OF(2),
+                                       SPECTRAL_EIGHT_OF(3), SPECTRAL_EIGHT_OF(4), SPECTRAL_EIGHT_OF(5),
+                                       SPECTRAL_EIGHT_OF(6), SPECTRAL_EIGHT_OF(7)};
 
-// Vector k holds what lane k of every four is multiplied by: even(l, k) below; above, where an analysis finds -d_(3-k)
-// and a synthesis wants the outputs in reverse, -odd(l, 3-k) or odd(3-l, k).
+// Vector k holds what lane k of every eight is multiplied by, of a dense matrix; else what lane k of every four is:
+// even(l, k) below; above, where an analysis finds -d_(3-k) and a synthesis wants the outputs in reverse, -odd(l, 3-k)
+// or odd(3-l, k).
 SPECTRAL_INLINE void octet_coefficients(const TubeMatrix<float>& m, float* coefficients) {
-  const bool analysis = m.kind == TubeMatrix<float>::Kind::analysis;
-  for (int k = 0; k < 4; ++k)
-    for (int lane = 0; lane < kLanes<float>; ++lane) {
-      const int l = lane % 4;
-      const float odd = analysis ? -m.odd[(3 - k) * 4 + l] : m.odd[k * 4 + 3 - l];
-      coefficients[k * kLanes<float> + lane] = lane % 8 < 4 ? m.even[k * 4 + l] : odd;
-    }
+  using Kind = TubeMatrix<float>::Kind;
+  const auto coefficient = [&](int k, int lane) {
+    const int l = lane % 4;
+    if (m.kind == Kind::dense) return m.dense[k * 8 + lane];
+    if (lane < 4) return m.even[k * 4 + l];
+    return m.kind == Kind::analysis ? -m.odd[(3 - k) * 4 + l] : m.odd[k * 4 + 3 - l];
+  };
+  for (int k = 0; k < (m.kind == Kind::dense ? 8 : 4); ++k)
+    for (int lane = 0; lane < kLanes<float>; ++lane) coefficients[k * kLanes<float> + lane] = coefficient(k, lane % 8);
 }
 
-template <bool analysis>
+template <TubeMatrix<float>::Kind kKind>
 SPECTRAL_INLINE void transform_octets(const float* coefficients, const float* x, float* y, int64_t count) {
-  constexpr int lanes = kLanes<float>;
-  Vec<float> sign, c[4];
+  using Kind = TubeMatrix<float>::Kind;
+  constexpr int lanes = kLanes<float>, terms = kKind == Kind::dense ? 8 : 4;
+  Vec<float> sign, c[terms];
   for (int l = 0; l < lanes; ++l) sign[l] = l % 8 < 4 ? 1.0f : -1.0f;
-  for (int k = 0; k < 4; ++k) c[k] = load(coefficients + k * lanes);
+  for (int k = 0; k < terms; ++k) c[k] = load(coefficients + k * lanes);
   const auto one = [&](Vec<float> v) {
-    if constexpr (analysis)
-      v = v + sign * within_eight(v, kReversed);
-    else
-      v = within_eight(v, kEvenFirst);
-    Vec<float> sum = within_eight(v, kFours[0]) * c[0];
-#pragma GCC unroll 3
-    for (int k = 1; k < 4; ++k) sum += within_eight(v, kFours[k]) * c[k];
-    if constexpr (analysis)
-      return within_eight(sum, kByTurns);
-    else
-      return within_eight(sum, kReversed) + sign * sum;
+    if constexpr (kKind == Kind::analysis) v = v + sign * within_eight(v, kReversed);
+    if constexpr (kKind == Kind::synthesis) v = within_eight(v, kEvenFirst);
+    const auto& lane = kKind == Kind::dense ? kEights : kFours;
+    Vec<float> sum = within_eight(v, lane[0]) * c[0];
+#pragma GCC unroll 7
+    for (int k = 1; k < terms; ++k) sum += within_eight(v, lane[k]) * c[k];
+    if constexpr (kKind == Kind::analysis) return within_eight(sum, kByTurns);
+    if constexpr (kKind == Kind::synthesis) return within_eight(sum, kReversed) + sign * sum;
+    return sum;
   };
   const int64_t values = 8 * count, whole = values / lanes * lanes;
 #pragma GCC unroll 4
   for (int64_t i = 0; i < whole; i += lanes) store_loose(y + i, one(load_loose(x + i)));
   if (whole < values) store_part(y + whole, one(load_part(x + whole, values - whole)), values - whole);
+}
+SPECTRAL_INLINE void transform_octets(TubeMatrix<float>::Kind kind, const float* coefficients, const float* x, float* y,
+                                      int64_t count) {
+  using Kind = TubeMatrix<float>::Kind;
+  switch (kind) {
+    case Kind::dense: return transform_octets<Kind::dense>(coefficients, x, y, count);
+    case Kind::analysis: return transform_octets<Kind::analysis>(coefficients, x, y, count);
+    case Kind::synthesis: return transform_octets<Kind::synthesis>(coefficients, x, y, count);
+  }
 }
 
 }  // namespace spectral::SPECTRAL_LEVEL

@@ -24,7 +24,7 @@ template <class T> class TubePass {
       if (takes_octets(m))
         octet_coefficients(m, rows);
       else if (takes_rows(m))
-        pair_coefficients(m, round_up(n, kLanes<T>), rows);
+        row_coefficients(m, round_up(n, kLanes<T>), rows);
       memory += round_up(row_space(n), kTile<T>);
     }
     in = memory;
@@ -37,13 +37,9 @@ template <class T> class TubePass {
 
   // `count` tubes that lie one after the other.
   void last(const T* x, T* y, int64_t count) const {
-    const bool analysis = m.kind == TubeMatrix<T>::Kind::analysis;
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (takes_octets(m))
-        return analysis ? transform_octets<true>(rows, x, y, count) : transform_octets<false>(rows, x, y, count);
-      if (takes_rows(m))
-        return analysis ? transform_rows<true>(n, chain_of(m, (n + 1) / 2), x, y, count, rows)
-                        : transform_rows<false>(n, chain_of(m, (n + 1) / 2), x, y, count, rows);
+      if (takes_octets(m)) return transform_octets(m.kind, rows, x, y, count);
+      if (takes_rows(m)) return transform_rows(m, x, y, count, rows);
     }
     // a row of the tile: one tube, or as many short ones as fill a vector exactly
     const bool fills = n < kLanes<T> && kLanes<T> % n == 0 && count * n % kLanes<T> == 0;

@@ -4,18 +4,20 @@
 // and the odd ones with d. Stored in pairs (s_k, d_k), one 64-bit broadcast puts s_k in every even lane and d_k in
 // every odd one, where a coefficient row (even, odd, even, ...) waits: n/2 multiply-adds a vector instead of n, and the
 // outputs come out in order. A synthesis runs the same way backward: its inputs are pairs already, and its sums are the
-// even and odd parts in pairs, e_p + o_p and e_p - o_p being the outputs p and n-1-p.
+// even and odd parts in pairs, e_p + o_p and e_p - o_p being the outputs p and n-1-p. Without symmetry a broadcast is
+// one value, and n multiply-adds follow.
 #pragma once
 #include "fetch.h"
 #include "tube.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
-inline constexpr int kRowVectors = 4;   // a row of up to four vectors
-inline constexpr int64_t kAhead = 256;  // values, of a kilobyte, that are asked for before their turn
+using RowKind = TubeMatrix<float>::Kind;
+
+inline constexpr int kRowVectors = 4;  // a row of up to four vectors
 
 SPECTRAL_INLINE bool takes_rows(const TubeMatrix<float>& m) {
-  return m.kind != TubeMatrix<float>::Kind::dense && m.rows == m.columns && m.rows <= kRowVectors * kLanes<float>;
+  return m.rows == m.columns && m.rows <= kRowVectors * kLanes<float>;
 }
 SPECTRAL_INLINE bool takes_rows(const TubeMatrix<double>&) { return false; }
 
@@ -41,11 +43,15 @@ template <int kPhase> SPECTRAL_INLINE Vec<float> deinterleave(Vec<float> a, Vec<
   return __builtin_shuffle(a, b, 2 * lane_numbers() + kPhase);
 }
 
-// The coefficients as the sums want them: row k holds even(p, k), odd(p, k) for p = 0, 1, ..., padded to whole vectors.
-SPECTRAL_INLINE void pair_coefficients(const TubeMatrix<float>& m, int64_t padded, float* rows) {
+// The coefficients as the sums want them, padded to whole vectors: row k holds column k of a dense matrix, or even(p,
+// k), odd(p, k) for p = 0, 1, ...
+SPECTRAL_INLINE void row_coefficients(const TubeMatrix<float>& m, int64_t padded, float* rows) {
+  for (int64_t k = 0; m.kind == RowKind::dense && k < m.columns; ++k)
+    for (int64_t p = 0; p < padded; ++p) rows[k * padded + p] = p < m.rows ? m.dense[k * m.rows + p] : 0;
+  if (m.kind == RowKind::dense) return;
   // both halves are packed column by column: `even` is square with (n + 1) / 2 rows; `odd` has n / 2 rows (analysis) or
   // columns (synthesis) and as many of the other as `even`
-  const bool analysis = m.kind == TubeMatrix<float>::Kind::analysis;
+  const bool analysis = m.kind == RowKind::analysis;
   const int64_t evens = (m.rows + 1) / 2, odds = m.rows / 2;
   const int64_t odd_rows = analysis ? odds : evens, odd_columns = analysis ? evens : odds;
   for (int64_t k = 0; k < evens; ++k)
@@ -86,83 +92,125 @@ template <int V> SPECTRAL_INLINE void unfold(const Vec<float>* sums, int64_t n, 
 // Tubes whose sums are accumulated together: as many as the registers hold beside the coefficients and one broadcast.
 template <int V> inline constexpr int kTubesAtOnce = (kLevel == Level::avx512 ? 24 : 10) / V;
 
-// sums += the products of pairs and coefficients [begin, end).
-template <int V> SPECTRAL_INLINE void add_pairs(const float* coefficients, const float* pairs, int64_t begin,
-                                                int64_t end, Vec<float> (*sums)[V]) {
-  constexpr int64_t padded = V * kLanes<float>;
+// The values that a block of tubes is made from, `stride` apart, and memory that later blocks will need: asked for line
+// by line between the products, because as many lines at once as a block has wait for one another.
+struct RowBlock {
+  const float *values, *next;
+  float* results;
+  int64_t stride;
+};
+
+// sums += the products of values and coefficients [begin, end).
+template <int V, RowKind kKind> SPECTRAL_INLINE void add_rows(const float* coefficients, const RowBlock& block,
+                                                              int64_t begin, int64_t end, Vec<float> (*sums)[V]) {
+  constexpr int lanes = kLanes<float>, together = kTubesAtOnce<V>, line = 64 / sizeof(float);
+  constexpr int width = kKind == RowKind::dense ? 1 : 2;  // values of a broadcast
+  constexpr int lines = (together * width + line - 1) / line;
   for (int64_t k = begin; k < end; ++k) {
+    fetch<float, 0>(block.next + k * lines * line, lines * line);
+    fetch<float, 1>(block.results + k * lines * line, lines * line);
     Vec<float> c[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) c[v] = load(coefficients + k * padded + v * kLanes<float>);
+    for (int v = 0; v < V; ++v) c[v] = load(coefficients + (k * V + v) * lanes);
 #pragma GCC unroll 24
-    for (int r = 0; r < kTubesAtOnce<V>; ++r) {
-      const Vec<float> pair = broadcast_pair(pairs + r * padded + 2 * k);
+    for (int r = 0; r < together; ++r) {
+      const float* at = block.values + r * block.stride + width * k;
+      const Vec<float> value = width == 1 ? broadcast(*at) : broadcast_pair(at);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sums[r][v] += pair * c[v];
+      for (int v = 0; v < V; ++v) sums[r][v] += value * c[v];
     }
   }
 }
 
-// `count` tubes of V vectors from x to y. pairs: room for kTubesAtOnce rows.
-template <int V, bool analysis> void transform_rows(int64_t n, int64_t chain, const float* coefficients, const float* x,
-                                                    float* y, int64_t count, float* pairs) {
+// `count` tubes from x to y, kTubesAtOnce of them unless they are the last ones, in sums of `chain` products or, where
+// all are one chain, without room for sums of sums: these then stay in registers.
+template <int V, RowKind kKind, bool kLast, bool kChained>
+SPECTRAL_INLINE void transform_block(int64_t n, int64_t chain, const float* coefficients, const float* x, float* y,
+                                     int64_t count, RowBlock block, float* space) {
   constexpr int lanes = kLanes<float>, together = kTubesAtOnce<V>;
   constexpr int64_t padded = V * lanes;
-  for (int64_t first = 0; first < count; first += together) {
-    const int64_t block = min(together, count - first), ahead = min(first * n + kAhead, count * n);
-    fetch<float, 0>(x + ahead, min(together * n, count * n - ahead));
-    fetch<float, 1>(y + first * n, block * n);
-    for (int64_t r = 0; r < block; ++r) {
-      const float* tube = x + (first + r) * n;
-      if constexpr (analysis) {
-        fold(tube, n, padded, pairs + r * padded);
-      } else {
+  const int64_t terms = kKind == RowKind::dense ? n : (n + 1) / 2;
+  if (kKind == RowKind::dense && !kLast) {
+    block.values = x;
+    block.stride = n;
+  } else {
+    block.values = space;
+    block.stride = padded;
+    for (int64_t r = 0; r < count; ++r) {
+      if constexpr (kKind == RowKind::analysis)
+        fold(x + r * n, n, padded, space + r * padded);
+      else
         for (int64_t k = 0; k < padded; k += lanes)
-          store(pairs + r * padded + k, load_part(tube + min(k, n), max(n - k, 0)));
-      }
+          store(space + r * padded + k, load_part(x + r * n + min(k, n), max(n - k, 0)));
     }
     // what lies there may be denormal, which is slow to multiply
-    std::memset(pairs + block * padded, 0, (together - block) * padded * sizeof(float));
-    const int64_t terms = (n + 1) / 2;
-    Vec<float> sums[together][V] = {};
-    add_pairs<V>(coefficients, pairs, 0, chain, sums);
-    for (int64_t k = chain; k < terms; k += chain) {
-      Vec<float> rest[together][V] = {};
-      add_pairs<V>(coefficients, pairs, k, min(k + chain, terms), rest);
+    if (kLast) std::memset(space + count * padded, 0, (together - count) * padded * sizeof(float));
+  }
+  Vec<float> sums[together][V] = {};
+  add_rows<V, kKind>(coefficients, block, 0, kChained ? min(chain, terms) : terms, sums);
+  for (int64_t k = chain; kChained && k < terms; k += chain) {
+    Vec<float> rest[together][V] = {};
+    add_rows<V, kKind>(coefficients, block, k, min(k + chain, terms), rest);
 #pragma GCC unroll 24
-      for (int r = 0; r < together; ++r)
+    for (int r = 0; r < together; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[r][v] += rest[r][v];
-    }
+      for (int v = 0; v < V; ++v) sums[r][v] += rest[r][v];
+  }
 #pragma GCC unroll 24
-    for (int r = 0; r < together; ++r) {
-      if (r >= block) break;
-      float* tube = y + (first + r) * n;
-      if constexpr (analysis) {
+  for (int r = 0; r < together; ++r) {
+    if (kLast && r >= count) break;
+    float* tube = y + r * n;
+    if constexpr (kKind == RowKind::synthesis) {
+      unfold<V>(sums[r], n, tube);
+    } else {
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) store_part(tube + v * lanes, sums[r][v], n - v * lanes);
-      } else {
-        unfold<V>(sums[r], n, tube);
-      }
+      for (int v = 0; v < V; ++v) store_part(tube + v * lanes, sums[r][v], n - v * lanes);
     }
+  }
+}
+
+// `count` tubes of V vectors from x to y. space: room for kTubesAtOnce rows.
+template <int V, RowKind kKind> void transform_rows(int64_t n, int64_t chain, const float* coefficients, const float* x,
+                                                    float* y, int64_t count, float* space) {
+  constexpr int together = kTubesAtOnce<V>;
+  const bool chained = chain < (kKind == RowKind::dense ? n : (n + 1) / 2);
+  for (int64_t first = 0; first < count; first += together) {
+    const RowBlock block{nullptr, x + min(first + 2 * together, count) * n, y + min(first + together, count) * n, 0};
+    const float* from = x + first * n;
+    float* to = y + first * n;
+    if (first + together > count)
+      transform_block<V, kKind, true, true>(n, chain, coefficients, from, to, count - first, block, space);
+    else if (chained)
+      transform_block<V, kKind, false, true>(n, chain, coefficients, from, to, together, block, space);
+    else
+      transform_block<V, kKind, false, false>(n, chain, coefficients, from, to, together, block, space);
   }
 }
 
 // Work space in values, and the whole transform of `count` tubes.
 SPECTRAL_INLINE int64_t row_space(int64_t n) {
   const int64_t padded = round_up(n, kLanes<float>);
-  return ((n + 1) / 2 + 24) * padded;
+  return (n + 24) * padded;
 }
 
-template <bool analysis>
-SPECTRAL_INLINE void transform_rows(int64_t n, int64_t chain, const float* x, float* y, int64_t count, float* space) {
-  const int64_t padded = round_up(n, kLanes<float>);
-  float* pairs = space + (n + 1) / 2 * padded;
+template <RowKind kKind> SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, float* y,
+                                                             int64_t count, float* coefficients) {
+  const int64_t n = m.columns, padded = round_up(n, kLanes<float>);
+  const int64_t chain = chain_of(m, kKind == RowKind::dense ? n : (n + 1) / 2);
+  float* space = coefficients + n * padded;
   switch (padded / kLanes<float>) {
-    case 1: return transform_rows<1, analysis>(n, chain, space, x, y, count, pairs);
-    case 2: return transform_rows<2, analysis>(n, chain, space, x, y, count, pairs);
-    case 3: return transform_rows<3, analysis>(n, chain, space, x, y, count, pairs);
-    default: return transform_rows<4, analysis>(n, chain, space, x, y, count, pairs);
+    case 1: return transform_rows<1, kKind>(n, chain, coefficients, x, y, count, space);
+    case 2: return transform_rows<2, kKind>(n, chain, coefficients, x, y, count, space);
+    case 3: return transform_rows<3, kKind>(n, chain, coefficients, x, y, count, space);
+    default: return transform_rows<4, kKind>(n, chain, coefficients, x, y, count, space);
+  }
+}
+SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, float* y, int64_t count,
+                                    float* coefficients) {
+  switch (m.kind) {
+    case RowKind::dense: return transform_rows<RowKind::dense>(m, x, y, count, coefficients);
+    case RowKind::analysis: return transform_rows<RowKind::analysis>(m, x, y, count, coefficients);
+    case RowKind::synthesis: return transform_rows<RowKind::synthesis>(m, x, y, count, coefficients);
   }
 }
 
