@@ -27,6 +27,8 @@ for _row in TABLE.values():
         _LIB.define(_row.name + _row.native)
     if _row.stages is not None:
         _LIB.define(f"{_row.name}_backward{_row.stages}")
+    for _name, _schema in _row.calls:
+        _LIB.define(_name + _schema)
 
 
 def build_facts() -> dict:

@@ -295,20 +295,22 @@ class _Op:
         self.backend_again = again
         self.plans = Plans(self.rule, self._compute, self._repeats)
         self.stages = row.stages is not None
-        self._in_stages: set[tuple[Any, ...]] = set()  # calls that were seen to be made in stages
+        self._by_parts: dict[tuple[Any, ...], bool] = {}  # calls on the CPU that were checked
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
         """Whether these arguments go through the parts of a composition, which autograd is to see."""
-        if not self.stages or forced() is not None or not ordinary(tensors):
-            return self.row.composed and _goes_by_parts(self.row, self.rule, args, tensors)
+        if not self.row.composed:
+            return False
+        if forced() is not None or not tensors[0].is_cpu or not ordinary(tensors):
+            return _goes_by_parts(self.row, self.rule, args, tensors)
         call = signature(args)
-        if call not in self._in_stages:
-            if _goes_by_parts(self.row, self.rule, args, tensors):
-                return True
-            if len(self._in_stages) >= Plans.MOST:
-                self._in_stages.clear()
-            self._in_stages.add(call)
-        return False
+        parts = self._by_parts.get(call)
+        if parts is None:
+            parts = _goes_by_parts(self.row, self.rule, args, tensors)
+            if len(self._by_parts) >= Plans.MOST:
+                self._by_parts.clear()
+            self._by_parts[call] = parts
+        return parts
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """Check, allocate, pick a backend, compute: what the op does below autograd. tensors: those of args, ordinary.

@@ -54,6 +54,7 @@ class Row:
     stages: of a composed op whose native entry point does call the library, between stages of its own, and returns the
         results and what the gradient needs: the schema of that, `<name>_backward`. `cpp` takes the arguments of
         ordinary tensors, in any layout, and returns the result; all others go through the composition.
+    calls: of a composed op, name and schema of what `csrc/cpu/<name>.cpp` has, which the composition calls if it can.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Row:
     autocast: str = "lower"
     complex_together: tuple[str, ...] = ()
     stages: str | None = None
+    calls: tuple[tuple[str, str], ...] = ()
 
 
 _GPU = ("cpp", "triton", "reference")  # on a GPU Triton may come first, see `triton_backend.preferred`
@@ -239,6 +241,19 @@ _ROWS = (
         f"(Tensor x, Tensor core, Tensor u_out, Tensor u_in, Tensor? bias, {_NATIVE_TILES}, Tensor(a!) out) -> ()",
         _GPU,
         composed=True,
+        calls=(
+            (
+                "tucker_stages",
+                "(Tensor x, Tensor weight, Tensor? u_in, Tensor? u_out, Tensor? bias, int[] stride, int[] padding, "
+                "int[] dilation, bool channels_last) -> (Tensor, Tensor, Tensor)",
+            ),
+            (
+                "tucker_stages_backward",
+                "(Tensor grad, Tensor x, Tensor weight, Tensor? u_in, Tensor? u_out, Tensor h, Tensor z, bool want_x, "
+                "bool want_weight, bool want_in, bool want_out, bool want_bias, int[] stride, int[] padding, "
+                "int[] dilation, bool channels_last) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+            ),
+        ),
     ),
     Row(
         "tucker_conv2d_backward",

@@ -23,7 +23,8 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 from ..ops.branch_conv2d import layout_of
-from ..ops.tucker_conv2d import from_ranks, to_ranks, whole_core
+from ..ops.tucker_conv2d import whole_core
+from ..ops.tucker_stages import from_ranks, outer, to_ranks
 from .tucker import mode_multiply, unfold_mode
 
 
@@ -108,11 +109,7 @@ class _Convolution:
         return torch.ops.aten.convolution_backward(grad, a, weight, *more)[0]
 
     def outer(self, x: Tensor, h: Tensor) -> Tensor:
-        """sum over pixels of x's channels times h's; h in channels_last."""
-        rows = h.permute(0, 2, 3, 1)
-        if layout_of(x) is torch.contiguous_format:
-            return torch.bmm(x.flatten(2), rows.flatten(1, 2)).sum(0)
-        return x.permute(0, 2, 3, 1).flatten(0, 2).mT @ rows.flatten(0, 2)
+        return outer(x, h)
 
     def window(self, run: KPass, a: Tensor, grad: Tensor) -> None:
         if not run.cores.keys() & {2, 3}:

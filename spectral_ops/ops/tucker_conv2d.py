@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..autograd import transforming
-from . import checks, tucker_cost
+from ..autograd import outside_modes
+from . import checks, tucker_cost, tucker_stages
 from .activations import wide
 from .branch_conv2d import Pair, layout_of
 
 PASS = 24  # multiply-adds that take as long as writing a rank channel's value and reading it again
-FEW = 16  # pixels up to which converting an image takes less than a product of its own
 
 
 def check(
@@ -111,15 +110,10 @@ def reference(
     fold_in, fold_out = plan(x, weight, u_out, stride, padding, dilation, groups)
     if fold_in:
         weight = fold_into(weight, inner, groups)
-    else:
-        v = to_ranks(v, inner, groups)
     if fold_out:
         weight = fold_out_of(weight, outer, groups)
-    y = functional.conv2d(
-        v, weight, b if fold_out else None, list(stride), list(padding), list(dilation), groups
-    )  # fmt: skip
-    if not fold_out:
-        y = from_ranks(y, outer, b, groups, layout)
+    factors = (None if fold_in else inner, None if fold_out else outer)
+    y = tucker_stages.run(v, weight, *factors, b, stride, padding, dilation, groups)
     return y.to(x.dtype).contiguous(memory_format=layout)
 
 
@@ -165,10 +159,19 @@ def plan(
     x: Tensor, weight: Tensor, u_out: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> tuple[bool, bool]:
     """Whether u_in, and whether u_out, is multiplied into the core: the least work for a batch, in multiply-adds."""
-    s = tucker_cost.Sizes.of(x.shape, weight.shape, u_out.shape, stride, padding, dilation, groups)
+    geometry = (tuple(stride), tuple(padding), tuple(dilation))
     if x.is_cuda:
+        s = tucker_cost.Sizes.of(x.shape, weight.shape, u_out.shape, *geometry, groups)
         return min(WAYS, key=lambda way: tucker_cost.library(s, x.dtype, *way))
     planes = layout_of(x) is torch.contiguous_format
+    way = _plan if outside_modes() else _plan.__wrapped__  # a tracer's sizes may be symbols
+    return way(planes, x.shape, weight.shape, u_out.shape, *geometry, groups)
+
+
+@functools.lru_cache(1024)
+def _plan(planes: bool, *sizes: Any) -> tuple[bool, bool]:
+    """The same on a CPU. planes: x is NCHW."""
+    s = tucker_cost.Sizes.of(*sizes)
 
     def work(fold_in: bool, fold_out: bool) -> float:
         inputs, outputs = s.c if fold_in else s.r_in, s.o if fold_out else s.r_out
@@ -252,33 +255,3 @@ def fold_out_of(core: Tensor, u_out: Tensor, groups: int) -> Tensor:
     """core x_1 u_out of each group: (groups r_out, i, kh, kw) -> (O, i, kh, kw)."""
     folded = u_out.view(groups, -1, u_out.shape[1]) @ core.reshape(groups, u_out.shape[1], -1)
     return folded.view(u_out.shape[0], *core.shape[1:])
-
-
-def to_ranks(x: Tensor, u_in: Tensor, groups: int = 1) -> Tensor:
-    """x (N, C, H, W) in its rank channels, (N, groups r_in, H, W) in channels_last.
-
-    Of NCHW one product an image reads planes and writes channels_last, at the cost of no conversion.
-    """
-    n, _, h, w = x.shape
-    rank = u_in.shape[1]
-    if groups > 1:
-        weight = u_in.view(groups, -1, rank).mT.reshape(groups * rank, -1, 1, 1)
-        h = functional.conv2d(x, weight, groups=groups)
-        return h if transforming() else h.contiguous(memory_format=torch.channels_last)
-    if layout_of(x) is torch.contiguous_format and h * w > FEW:
-        rows = torch.bmm(x.flatten(2).mT, u_in.expand(n, *u_in.shape)).view(n, h, w, rank)
-    else:
-        rows = x.permute(0, 2, 3, 1) @ u_in
-    return rows.permute(0, 3, 1, 2)
-
-
-def from_ranks(h: Tensor, u_out: Tensor, bias: Tensor | None, groups: int, layout: torch.memory_format) -> Tensor:
-    """y (N, O, H', W') from its rank channels h (N, groups r_out, H', W'); in `layout` unless it has few pixels."""
-    n, _, height, width = h.shape
-    if groups > 1:
-        return functional.conv2d(h, u_out.view(*u_out.shape, 1, 1), bias, groups=groups)
-    if layout is torch.contiguous_format and height * width > FEW:
-        planes, factor = h.flatten(2), u_out.expand(n, *u_out.shape)
-        y = torch.bmm(factor, planes) if bias is None else torch.baddbmm(bias.view(1, -1, 1), factor, planes)
-        return y.view(n, u_out.shape[0], height, width)
-    return functional.linear(h.permute(0, 2, 3, 1), u_out, bias).permute(0, 3, 1, 2)

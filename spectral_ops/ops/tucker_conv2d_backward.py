@@ -12,7 +12,8 @@ from torch.nn import functional
 from . import checks, tucker_cost
 from .activations import wide
 from .branch_conv2d import Pair, layout_of
-from .tucker_conv2d import from_ranks, to_ranks, unfit
+from .tucker_conv2d import unfit
+from .tucker_stages import from_ranks, to_ranks
 
 
 def check(
