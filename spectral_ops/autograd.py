@@ -196,7 +196,8 @@ class Op(Protocol):
     rule: its rule module. composed: whether a call is made of other ops, through which autograd goes by itself. run:
     what it does below autograd, of the arguments and the tensors among them. below: the same, through the dispatcher.
     complete: fills in the schema's defaults. backend_again: gives a context that repeats `use(...)` in backward.
-    stages: whether its C++ calls the library between stages of its own, and returns the results.
+    stages: whether its C++ calls the library between stages of its own, and returns the results. traced: whether
+    autograd is to go through the reference, of ordinary tensors.
     """
 
     rule: ModuleType
@@ -206,6 +207,8 @@ class Op(Protocol):
     stages: bool
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool: ...
+
+    def traced(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool: ...
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any: ...
 
@@ -223,6 +226,8 @@ def autograd_kernel(op: Op) -> Callable:
             return op.rule.reference(*args)
         direct = ordinary(tensors)
         if want_grad(tensors):
+            if direct and op.traced(args, tensors):
+                return op.rule.reference(*args)
             call = _Call(op, args, flatten(args)[1], direct)
             outputs = unflatten(_apply(call, *tensors), call.results)  # a list: the one result is a list of tensors
             return outputs[0] if len(outputs) == 1 else tuple(outputs)

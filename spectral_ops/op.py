@@ -229,9 +229,9 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
 
 
 def _goes_by_parts(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
-    """Check the arguments of a composed op; whether its composition runs, not a kernel."""
+    """Check the arguments of a composed op; whether its composition runs, not a kernel; of any op: its reference."""
     rule.check(*args)
-    if not _chooses(row, tensors):
+    if row.composed and not _chooses(row, tensors):
         return True
     taken = _pick(row, args, tensors)  # which raises a forced one's reason
     return taken == "reference" or (taken == "cpp" and not ordinary(tensors))  # a tracer is to see the parts
@@ -295,7 +295,8 @@ class _Op:
         self.backend_again = again
         self.plans = Plans(self.rule, self._compute, self._repeats)
         self.stages = row.stages is not None
-        self._by_parts: dict[tuple[Any, ...], bool] = {}  # calls on the CPU that were checked
+        self.traced_beyond = getattr(self.rule, "TRACED_BEYOND", None)
+        self._by_parts: dict[tuple[Any, ...], bool] = {}  # of calls that were judged
 
     def composed(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
         """Whether these arguments go through the parts of a composition, which autograd is to see."""
@@ -303,14 +304,28 @@ class _Op:
             return False
         if forced() is not None or not tensors[0].is_cpu or not ordinary(tensors):
             return _goes_by_parts(self.row, self.rule, args, tensors)
+        return self._judged(args, tensors)
+
+    def traced(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
+        """Whether autograd is to go through the reference of an op that has kernels, for a gradient on the CPU.
+
+        So where a branch is too wide for them: `backward` would compute again what autograd keeps. tensors: ordinary.
+        """
+        most = self.traced_beyond
+        if most is None or forced() is not None or not tensors[0].is_cpu:
+            return False
+        wide = any(t.dim() == 3 and (t.shape[1] > most or t.shape[2] > most) for t in tensors)
+        return wide and self._judged(args, tensors)
+
+    def _judged(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
         call = signature(args)
-        parts = self._by_parts.get(call)
-        if parts is None:
-            parts = _goes_by_parts(self.row, self.rule, args, tensors)
+        by_parts = self._by_parts.get(call)
+        if by_parts is None:
+            by_parts = _goes_by_parts(self.row, self.rule, args, tensors)
             if len(self._by_parts) >= Plans.MOST:
                 self._by_parts.clear()
-            self._by_parts[call] = parts
-        return parts
+            self._by_parts[call] = by_parts
+        return by_parts
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """Check, allocate, pick a backend, compute: what the op does below autograd. tensors: those of args, ordinary.
@@ -330,9 +345,10 @@ class _Op:
     def _compute(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         return _run(self.row, self.rule, args, tensors)
 
-    def _repeats(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
-        mixed = self.row.complex_together and _is_mixture(self.row, args, tensors)
-        return _pick(self.row, args, tensors) == "cpp" and not mixed
+    def _repeats(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> str | None:
+        backend = _pick(self.row, args, tensors)
+        mixed = backend == "cpp" and self.row.complex_together and _is_mixture(self.row, args, tensors)
+        return None if mixed else backend
 
     def fake(self, *args: Any) -> Any:
         return self.rule.empty(*self.complete(args))

@@ -20,30 +20,37 @@ _PLAIN_ITEMS = (int, str, float, bool)
 class Plans:
     """The plans of one op.
 
-    rule: its rule module. compute: the op, of its arguments and the tensors among them. repeats: whether `rule.cpp`,
-    of these arguments and of new results, is all that it did.
+    rule: its rule module. compute: the op, of its arguments and the tensors among them. repeats: what did all of it:
+    "cpp" of new results, "reference", or None where there was more to do.
     """
 
     MOST = 1024  # different calls that are remembered; then all are forgotten
 
-    def __init__(self, rule: ModuleType, compute: Callable[..., Any], repeats: Callable[..., bool]) -> None:
+    def __init__(self, rule: ModuleType, compute: Callable[..., Any], repeats: Callable[..., str | None]) -> None:
         self.rule, self.compute, self.repeats = rule, compute, repeats
-        self._known: dict[tuple[Any, ...], Callable[[Tensor], Any]] = {}
+        self._known: dict[tuple[Any, ...], Callable[[Tensor], Any] | None] = {}  # None: to the reference
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """The op's results; of ordinary tensors (`autograd.ordinary`) that are contiguous and not empty."""
         call = signature(args)
-        allocate = self._known.get(call)
-        if allocate is not None:
+        allocate = self._known.get(call, _unknown)
+        if allocate is None:
+            return self.rule.reference(*args)
+        if allocate is not _unknown:
             out = allocate(tensors[0])
             self.rule.cpp(args, out)
             return out
         out = self.compute(args, tensors)
-        if tensors[0].is_cpu and self.repeats(args, tensors):
+        backend = self.repeats(args, tensors) if tensors[0].is_cpu else None
+        if backend is not None:
             if len(self._known) >= self.MOST:
                 self._known.clear()
-            self._known[call] = _allocator(out)
+            self._known[call] = None if backend == "reference" else _allocator(out)
         return out
+
+
+def _unknown(_: Tensor) -> Any:
+    """Stands for a call that was not seen."""
 
 
 def signature(args: Sequence[Any]) -> tuple[Any, ...]:

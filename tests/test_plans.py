@@ -94,3 +94,31 @@ def test_the_second_time_is_the_first(row: Sample) -> None:
     for a, b in zip(first, second, strict=True):
         assert (a.dtype == b.dtype and a.stride() == b.stride() and a.data_ptr() != b.data_ptr()) or not a.numel()
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("wide", ["x", "weight"])
+def test_a_wide_network_is_differentiated_by_parts(wide: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the width of the kernels backward would compute forward again; autograd keeps it."""
+    i, o = (130, 3) if wide == "x" else (3, 130)
+    args = [torch.randn(2, 5, i), torch.randn(2, o, i), torch.randn(2, o)]
+
+    def gradients() -> tuple[Tensor, ...]:
+        x, weight, bias = leaves = [t.clone().requires_grad_() for t in args]
+        y = ops.spectral_mlp(x, None, [weight], [bias], ["tanh"])
+        z = ops.branch_linear(x, weight, bias, "tanh")
+        return torch.autograd.grad([y, z], leaves, [torch.ones_like(y), torch.ones_like(z)])
+
+    with spectral_ops.use("reference"):
+        wanted = gradients()
+    monkeypatch.setattr(rule_of("branch_mlp_backward"), "check", lambda *_: pytest.fail("computed again"))
+    for got, want in zip(gradients() + gradients(), wanted + wanted, strict=True):
+        torch.testing.assert_close(got, want)
+    with pytest.raises(ValueError, match="weight"):
+        ops.branch_linear(args[0].requires_grad_(), args[1][:, :, 1:], None)
+
+
+def test_a_call_that_goes_to_the_reference_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = torch.randn(2, 5, 130), torch.randn(2, 3, 130)
+    wanted = ops.branch_linear(x, weight, None)
+    monkeypatch.setattr(rule_of("branch_linear"), "check", lambda *_: pytest.fail("checked again"))
+    torch.testing.assert_close(ops.branch_linear(x, weight, None), wanted)

@@ -10,6 +10,8 @@ from torch import Tensor
 from . import checks
 from .activations import apply, code, narrow, offset, together
 
+TRACED_BEYOND = checks.WIDEST  # features, where a gradient is wanted: see `op.py`
+
 
 def check(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> torch.dtype:
     """Checks the arguments; returns the dtype of the branches."""

@@ -12,6 +12,8 @@ from . import checks, to_branches
 from .activations import code, narrow, offsets, together, wide
 from .branch_linear import layer
 
+TRACED_BEYOND = checks.WIDEST  # features, where a gradient is wanted: see `op.py`
+
 
 def check(
     x: Tensor,
