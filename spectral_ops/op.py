@@ -94,7 +94,7 @@ def _in_order(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> tuple
 
 def _complex_why_not(row: Row, tensors: Sequence[Tensor]) -> str | None:
     """Why no kernel can take these arguments, if some of them are complex."""
-    if not row.complex_together and any(t.is_complex() for t in tensors):
+    if not row.complex_together and row.stages is None and any(t.is_complex() for t in tensors):
         return "the native kernel is for real numbers"
     return None
 

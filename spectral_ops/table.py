@@ -49,7 +49,8 @@ class Row:
     composed: the reference is a composition of library calls and other ops, as fast as they go: there is no CPU kernel,
         and where no GPU kernel runs autograd and torch.compile see its parts.
     complex_together: the arguments that the native kernel takes complex, all of them, where anything is: of a mixture
-        the real ones are made so; x may stay real beside a transform. Empty: the kernel is for real numbers.
+        the real ones are made so; x may stay real beside a transform. Empty: the kernel is for real numbers, but one
+        with `stages` makes a real layer of any mixture.
     autocast: "lower": follow the autocast dtype; "float32": stay in float32; "rule": the rule module decides.
     stages: of a composed op whose native entry point does call the library, between stages of its own, and returns the
         results and what the gradient needs: the schema of that, `<name>_backward`. `cpp` takes the arguments of

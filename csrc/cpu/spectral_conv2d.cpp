@@ -47,8 +47,10 @@ template <class T> Tensor stage(Order order, const Tensor& x, const T* matrix, i
 
 }  // namespace
 
-// y = inverse . act(z), z = weight * v + bias, v = transform . x: y, v and z. x lies in the order that channels_last
-// says; weight (groups O, I, kh, kw) and bias as the convolution takes them, whose branches the transform makes.
+// y = inverse . act(z), z = weight * v + bias, v = transform . x: y, v and z. Complex layers come as real ones, their
+// images in planes (ops/planes.py), so that rows 2k and 2k + 1 of the transform are the parts of branch k. x lies in
+// the order that channels_last says; weight (groups O, I, kh, kw) and bias as the convolution takes them, whose
+// branches the transform makes.
 Three spectral_conv2d(const Tensor& x, const Tensor& transform, const Tensor& weight, std::optional<Tensor> bias,
                       int64_t activation, double offset, const Tensor& inverse, Sizes stride, Sizes padding,
                       Sizes dilation, int64_t groups, bool channels_last) {

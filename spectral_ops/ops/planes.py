@@ -62,6 +62,21 @@ def layer_form(w: Tensor, bias: Tensor | None, real_in: bool) -> tuple[Tensor, T
     return form, vector.reshape(form.shape[:2])
 
 
+def layer_gradients(
+    form: Tensor | None, vector: Tensor | None, w: Tensor, bias: Tensor | None, real_in: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of w and bias, from those of `layer_form(w, bias, real_in)`."""
+    if form is not None and real_in:
+        upper, lower = form.unflatten(1, (2, -1)).unbind(1)
+        form = torch.complex(upper.contiguous(), lower.contiguous()) if w.is_complex() else upper
+    elif form is not None:
+        form = weight_of(form) if w.is_complex() else form.unflatten(0, (-1, 2)).sum(1)
+    if vector is not None and bias is not None:
+        real, imag = vector.reshape(len(w), 2, -1).unbind(1)
+        vector = torch.complex(real.contiguous(), imag.contiguous()) if bias.is_complex() else real
+    return form, vector
+
+
 def parts(m: Tensor) -> list[Tensor]:
     return [m.real, m.imag] if m.is_complex() else [m, torch.zeros_like(m)]
 

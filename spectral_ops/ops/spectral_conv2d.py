@@ -126,18 +126,30 @@ def _complex_stages(
     x: Tensor, transform: Tensor, weight: Tensor, bias: Tensor | None, activation: str, inverse: Tensor, *geometry: Pair
 ) -> Tensor:
     """The three stages in planes, so that complex tensors stand at the ends only."""
-    (p, q), layout, real = transform.shape, layout_of(x), not x.is_complex()
-    last, half = layout is torch.channels_last, checks.half_spectrum(inverse)
-    if transform.is_complex() or not real:
-        v = x if real else planes.split(x, q, last)
-        x, real = along_channels(v, planes.matrix_form(transform, real)), False
-    else:
-        x = along_channels(x, transform)
-    w, b = planes.layer_form(weight, bias, real)
-    h = convolve(x, *_merged(w, b, _least(layout, want_grad([x, w]))), *geometry)
-    h = planes.activated(activation, h.contiguous(memory_format=layout), p, last)
-    y = along_channels(h, planes.matrix_form(inverse, real_out=half))
-    return y if half else planes.joined(y, q)
+    (p, q), layout = transform.shape, layout_of(x)
+    v, t, w, b, _, inv, *_ = _in_planes([x, transform, weight, bias, activation, inverse])
+    h = convolve(along_channels(v, t), *_merged(w, b, _least(layout, want_grad([v, w]))), *geometry)
+    h = planes.activated(activation, h.contiguous(memory_format=layout), p, layout is torch.channels_last)
+    y = along_channels(h, inv)
+    return y if checks.half_spectrum(inverse) else planes.joined(y, q)
+
+
+def _in_planes(args: list[Any]) -> list[Any]:
+    """The arguments of the real layer that it is: images in planes, and between the transforms in planes always."""
+    x, transform, weight, bias, activation, inverse, *geometry = args
+    if not any(t is not None and t.is_complex() for t in (x, transform, weight, bias, inverse)):
+        return args
+    real = not x.is_complex()
+    v = x if real else planes.split(x, transform.shape[1], layout_of(x) is torch.channels_last)
+    t = transform if _real_branches(x, transform) else planes.matrix_form(transform, real)
+    w, b = planes.layer_form(weight, bias, _real_branches(x, transform))
+    inv = planes.matrix_form(inverse, real_out=checks.half_spectrum(inverse))
+    return [v, t, w, b, "relu" if activation == "crelu" else activation, inv, *geometry]
+
+
+def _real_branches(x: Tensor, transform: Tensor) -> bool:
+    """Whether what is convolved is real."""
+    return not (x.is_complex() or transform.is_complex())
 
 
 def _as_one(
@@ -217,9 +229,11 @@ def real_part(y: Tensor) -> Tensor:
     return y.real.contiguous(memory_format=layout_of(y))
 
 
-def cpp_why_not(x: Tensor, transform: Tensor, *_: Any) -> str | None:
-    if max(transform.shape) > LONGEST_COLUMN:
-        return f"Q = {max(transform.shape)} is past {LONGEST_COLUMN}, where the library's product is faster"
+def cpp_why_not(x: Tensor, transform: Tensor, *rest: Any) -> str | None:
+    is_complex = any(isinstance(t, Tensor) and t.is_complex() for t in (x, transform, *rest))
+    longest = max(transform.shape) * (2 if is_complex else 1)
+    if longest > LONGEST_COLUMN:
+        return f"{longest} slices are past {LONGEST_COLUMN}, where the library's product is faster"
     return None
 
 
@@ -240,14 +254,15 @@ def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[T
 
 
 def _in_stages(args: list[Any], training: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The result, the transformed images, and what the activation is applied to."""
-    x, transform, weight, bias, *_ = args = _wide(args)
-    layout = layout_of(x)
+    """The result, the transformed images, and what the activation is applied to, both in planes."""
+    layout, q, half = layout_of(args[0]), args[1].shape[1], checks.half_spectrum(args[5])
+    x, transform, weight, bias, *_ = real = _in_planes(args := _wide(args))
     w, b = _merged(weight, bias, _least(layout, training))
     vector = None if b is None else b.flatten()
-    return torch.ops.spectral_native.spectral_conv2d(
-        _dense(x, layout), _dense(transform), w.flatten(0, 1), vector, *_rest(args, layout, w)
+    y, v, z = torch.ops.spectral_native.spectral_conv2d(
+        _dense(x, layout), _dense(transform), w.flatten(0, 1), vector, *_rest(real, layout, w)
     )
+    return y if half or real is args else planes.joined(y, q), v, z
 
 
 def _dense(t: Tensor, layout: Any = torch.contiguous_format) -> Tensor:
@@ -267,15 +282,19 @@ def _rest(args: list[Any], layout: Any, merged: Tensor) -> tuple[Any, ...]:
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Tensor]) -> list[Any]:
-    (grad,), (v, z), dtype = grads, kept, args[0].dtype
-    if torch.is_grad_enabled() or not ordinary([grad]):  # what was kept knows nothing of the arguments
-        return differentiate_reference(sys.modules[__name__], args, grads)
-    grad, (x, transform, weight, bias, activation, inverse, *geometry) = wide(grad), (args := _wide(args))
-    layout = layout_of(x)
+    (grad,), (v, z) = grads, kept
+    learned, is_complex = needs[1] or needs[5], any(isinstance(t, Tensor) and t.is_complex() for t in args)
+    if torch.is_grad_enabled() or not ordinary([grad]) or (learned and is_complex):
+        return differentiate_reference(
+            sys.modules[__name__], args, grads
+        )  # what was kept knows nothing of the arguments
+    x, transform, weight, bias, activation, inverse, *geometry = real = _in_planes(_wide(args))
+    q, layout = args[1].shape[1], layout_of(args[0])
+    grad = planes.split(grad, q, layout is torch.channels_last) if grad.is_complex() else wide(grad)
     w, _ = _merged(weight, None, _least(layout, True))
     want = [needs[0], needs[2], bias is not None and needs[3]]
     grad_matrix = grad_inverse = None
-    if needs[1] or needs[5]:  # a learned transform, whose gradient needs what the one call keeps to itself
+    if learned:  # a transform, whose gradient needs what the one call keeps to itself
         h = apply(activation, z)
         grad_inverse = _matrix_gradient(grad, h, inverse)
         grad_z = through(activation, along_channels(grad, inverse.mT), z, h)
@@ -287,12 +306,16 @@ def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Tensor]) 
         grad_x = along_channels(grad_v, transform.mT)
     else:
         grad_x, grad_w, grad_b = torch.ops.spectral_native.spectral_conv2d_backward(
-            _dense(grad, layout), v, z, _dense(transform), w.flatten(0, 1), *want, *_rest(args, layout, w)
+            _dense(grad, layout), v, z, _dense(transform), w.flatten(0, 1), *want, *_rest(real, layout, w)
         )
     grad_weight = _own(grad_w, weight) if want[1] else None
     grad_bias = grad_b.view(bias.shape) if want[2] else None
+    if is_complex:
+        grad_x = planes.joined(grad_x, q) if want[0] and args[0].is_complex() else grad_x
+        inside = _real_branches(args[0], args[1])
+        grad_weight, grad_bias = planes.layer_gradients(grad_weight, grad_bias, args[2], args[3], inside)
     found = [grad_x if want[0] else None, grad_matrix, grad_weight, grad_bias, None, grad_inverse]
-    return [None if g is None else g.to(dtype) for g in found] + [None] * 3
+    return [g if g is None else g.to(a.dtype) for g, a in zip(found, args[:6], strict=True)] + [None] * 3
 
 
 def _matrix_gradient(grad: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
