@@ -31,13 +31,17 @@ CHECKS, SPEED = "benchmarks.gpu_checks", "benchmarks.gpu_speed"
 
 @dataclass(frozen=True)
 class Stage:
-    """One step: the module whose function of that name does it, and how many seconds it may take at most."""
+    """One step: the module whose function of that name does it, and how many seconds it may take at most.
+
+    reserved: how many of them the stages before must leave.
+    """
 
     name: str
     module: str
     seconds: float
     command: Callable[[Path], list[str]] | None = None  # runs under this program
     environment: dict[str, str] = field(default_factory=dict)
+    reserved: float = 0.0
 
 
 def _sanitizer(tool: str) -> Callable[[Path], list[str]]:
@@ -64,10 +68,10 @@ STAGES = (
     Stage("graphs", CHECKS, 50),
     Stage("determinism", CHECKS, 40),
     Stage("large", CHECKS, 40),
-    Stage("speed", SPEED, 150),
     Stage("memcheck", CHECKS, 60, _sanitizer("memcheck"), _UNCACHED),
     Stage("racecheck", CHECKS, 60, _sanitizer("racecheck"), _UNCACHED),
-    Stage("tune", SPEED, 60),
+    Stage("speed", SPEED, 150, reserved=130),
+    Stage("tune", SPEED, 60, reserved=30),
 )
 
 
@@ -130,9 +134,9 @@ def drive(stages: Sequence[Stage], out: Path, dry: bool, total: float = TOTAL) -
     out.mkdir(parents=True, exist_ok=True)
     start, good = time.monotonic(), True
     with (out / "log.txt").open("w") as log:
-        for stage in stages:
+        for number, stage in enumerate(stages):
             began = time.monotonic()
-            left = total - (began - start)
+            left = total - (began - start) - sum(later.reserved for later in stages[number + 1 :])
             status = _one(stage, out, dry, min(stage.seconds, left), log) if left > 1 else "no time left"
             seconds = round(time.monotonic() - began, 1)
             update(out, stage.name, status=status, seconds=seconds)

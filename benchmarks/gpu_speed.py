@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -32,10 +33,10 @@ class Clock:
 
     def __init__(self, device: str, cold_bytes: int) -> None:
         self.device = device
-        self.scratch = torch.empty(cold_bytes, dtype=torch.int8, device=device)
+        self.scratch = torch.zeros(max(cold_bytes // 4, 1), device=device)
 
     def seconds(self, call: Call, args: Sequence[Any]) -> float:
-        """The median of some calls, each with a cold L2: what a captured graph reads, too, is overwritten there."""
+        """The median of some calls, each with a cold L2: what a captured graph reads, too, gives way there."""
         for _ in range(3):
             call(*args)
         self._wait()
@@ -50,7 +51,7 @@ class Clock:
             start = time.perf_counter()
             call(*args)
             return time.perf_counter() - start
-        self.scratch.fill_(1)
+        self.scratch.sum()  # read, not written: nothing is left to be written back while the clock runs
         self._wait()  # the clock starts on an idle device, so that launches count
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
@@ -342,10 +343,12 @@ def tune(report: Report) -> None:
             continue
         op = getattr(torch.ops.spectral, case.op)
         times: dict[str, float] = {}
+        picked: dict[str, list[str]] = {}
         for label, rows in _candidates(stands):
             tiles.ROWS = rows
             try:
                 with spectral_ops.use("triton"):
+                    picked[label] = _picked(op, case.args)
                     times[label] = clock.seconds(op, case.args) * 1e6
             except Exception as error:  # does not compile, or takes too much shared memory
                 times[label] = math.inf
@@ -356,7 +359,25 @@ def tune(report: Report) -> None:
             cpp = clock.seconds(op, case.args) * 1e6 if reasons.get("cpp") is None else math.inf
         best = min(times, key=times.__getitem__)
         finite = {label: us for label, us in times.items() if math.isfinite(us)}
-        report.add(case=case.name, best=best, us=finite, cpp_us=cpp if math.isfinite(cpp) else None)
+        rows_of_best = picked.get(best, [])  # as they are to be written in tiles.py
+        report.add(case=case.name, best=best, rows=rows_of_best, us=finite, cpp_us=cpp if math.isfinite(cpp) else None)
+
+
+def _picked(op: Call, args: Sequence[Any]) -> list[str]:
+    """The tile rows that a call of an op takes."""
+    from spectral_ops.triton_kernels import tiles
+
+    found: dict[str, None] = {}
+
+    def pick(*sizes: Any) -> Any:
+        row = plain(*sizes)
+        found[repr(row)] = None
+        return row
+
+    plain = tiles.pick
+    with mock.patch.object(tiles, "pick", pick):
+        op(*args)
+    return list(found)
 
 
 def _candidates(stands: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:

@@ -50,6 +50,27 @@ def test_no_time_left(tmp_path: Path) -> None:
     assert results(tmp_path)["tune"]["status"] == "no time left"
 
 
+def test_stages_leave_time_to_those_after_them(tmp_path: Path) -> None:
+    """A check that hangs is stopped in time for the measurements."""
+    slow = gpu.Stage("values", gpu.CHECKS, 60, program("import time; time.sleep(60)"))
+    last = gpu.Stage("speed", gpu.SPEED, 60, program("pass"), reserved=20)
+    assert not gpu.drive([slow, last], tmp_path, dry=False, total=22)
+    found = results(tmp_path)
+    assert found["values"]["status"] == "stopped after 2 s" and found["speed"]["status"] == "said nothing"
+
+
+def test_candidates_are_rows_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `tune` prints is the row that a call takes, ready for triton_kernels/tiles.py."""
+    tiles = pytest.importorskip("spectral_ops.triton_kernels.tiles")
+    from benchmarks import gpu_speed
+
+    taken = tiles.pick("tubes", torch.float32, 28, 90)
+    candidates = dict(gpu_speed._candidates(tiles.ROWS))
+    monkeypatch.setattr(tiles, "ROWS", candidates["warps=8, stages=3"])
+    (text,) = gpu_speed._picked(lambda *_: tiles.pick("tubes", torch.float32, 28, 90), [])
+    assert eval(text, {"Tile": tiles.Tile}) == taken._replace(warps=8, stages=3)
+
+
 @pytest.mark.parametrize(
     ("fault", "status"), [("raise", "failed"), ("row", "failed"), ("no gpu", "no GPU"), ("", "passed")]
 )
@@ -77,6 +98,8 @@ def test_the_stages_fit_their_time() -> None:
     """A lease of a GPU is ten minutes a command."""
     assert gpu.TOTAL < 540
     assert len({stage.name for stage in gpu.STAGES}) == len(gpu.STAGES)
+    modules = [stage.module for stage in gpu.STAGES]
+    assert modules == sorted(modules), "all checks, then the measurements"
     for stage in gpu.STAGES:
         assert callable(getattr(importlib.import_module(stage.module), stage.name))
 
