@@ -84,7 +84,7 @@ sanitize: build  ## the native tests under the address and undefined-behaviour s
 	cp build-asan/libspectral_emulated.so $(SANITIZED)/tests
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
 	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(abspath $(BIN))/python -m pytest -m native tests/test_native.py tests/test_emulation.py $(ARGS)
+	  $(abspath $(BIN))/python -m pytest -m native tests/test_native.py tests/emulated_kernels.py $(ARGS)
 
 clean:  ## remove what was built, but neither .venv nor runs
 	rm -rf build build-asan dist *.egg-info spectral_ops/*.so spectral_ops/_build_facts.json .venv/.package

@@ -94,6 +94,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("skipped", []):
+        if "ran without" in str(report.longrepr):  # a check that is weaker here than it should be
+            terminalreporter.write_line(f"WARNING: {report.longrepr[2]}", yellow=True)
     terminalreporter.section("seconds per file")
     for name, seconds in sorted(_seconds.items(), key=lambda item: -item[1]):
         terminalreporter.write_line(f"{seconds:8.1f} s  {_counts[name]:5d} tests  {name}")

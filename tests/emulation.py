@@ -1,13 +1,19 @@
 """Runs the CUDA kernels on the host: builds libspectral_emulated.so and puts its entry points in place of the native.
 
-The library holds the sources of csrc/cuda compiled as C++ (csrc/cuda/emulate.h). Its ops take tensors of the CPU.
+The library holds the sources of csrc/cuda compiled as C++ (csrc/cuda/emulate.h), under the address sanitizer where the
+compiler has one. Its ops take tensors of the CPU. A sanitized library runs in a process that had the sanitizer from its
+start, so the tests of values are run by tests/test_emulation.py in processes of their own, for which this module is a
+plugin of pytest as well: `-p emulation --part 0/2` takes every second test.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import functools
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,28 +57,72 @@ def tool(name: str) -> str:
 
 
 @functools.cache
+def path() -> Path:
+    """Of the library, built where sources have changed."""
+    if _ready_made().exists():
+        return _ready_made()
+    built, text = _build()
+    assert built, text
+    return ROOT / "build" / NAME
+
+
+def sanitizer() -> list[str]:
+    """What a process must preload to run the library; empty where it was built without the address sanitizer.
+
+    libstdc++ beside libasan, or the first C++ exception crashes.
+    """
+    if not sys.platform.startswith("linux"):
+        return []
+    needed = subprocess.run([tool("ldd"), path()], capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"(lib(?:asan|stdc\+\+))\.so\S* => (\S+)", needed))
+    return [found["libasan"], found["libstdc++"]] if "libasan" in found else []
+
+
+def sanitized() -> bool:
+    """Whether this process runs under the address sanitizer."""
+    return hasattr(ctypes.CDLL(None), "__asan_init")
+
+
+def run(command: list[Any]) -> subprocess.CompletedProcess:
+    """A command of Python's in a process that can run the library. Leaks are Python's and torch's own: not reported."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"LD_PRELOAD": " ".join(sanitizer()), "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "1"}
+    here = Path(__file__).parent
+    environment["PYTHONPATH"] = os.pathsep.join([str(here), *filter(None, [environment.get("PYTHONPATH")])])
+    return subprocess.run([sys.executable, *command], cwd=here.parent, env=environment, capture_output=True, text=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", default="0/1", help="I/N: of the tests those whose number is I modulo N")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    first, step = (int(number) for number in config.getoption("--part").split("/"))
+    items[:] = items[first::step]
+
+
+@functools.cache
 def library() -> ctypes.CDLL:
-    """The library, built where sources have changed, and loaded."""
-    path = _ready_made()
-    if not path.exists():
-        built, text = _build()
-        assert built, text
-        path = ROOT / "build" / NAME
+    """The library, loaded."""
+    if sanitizer() and not sanitized():
+        pytest.fail("the emulated kernels are under the address sanitizer: tests/test_emulation.py runs these tests")
     _define()
-    torch.ops.load_library(path)
-    loaded = ctypes.CDLL(str(path))
+    torch.ops.load_library(path())
+    loaded = ctypes.CDLL(str(path()))
     loaded.spectral_emulated_limits.argtypes = [ctypes.c_int64, ctypes.c_int64]
     return loaded
 
 
 @functools.cache
 def _build() -> tuple[bool, str]:
-    """Whether it compiles, and what was said; tried once, not once a test."""
-    done = subprocess.run(
-        [tool("cmake"), "--build", ROOT / "build", "--target", "libspectral_emulated", "--parallel", "2"],
-        capture_output=True,
-        text=True,
-    )
+    """Whether it compiles, and what was said; tried once, not once a test, and by one process at a time."""
+    with (ROOT / "build" / "emulation.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [tool("cmake"), "--build", ROOT / "build", "--target", "libspectral_emulated", "--parallel", "2"],
+            capture_output=True,
+            text=True,
+        )
     return done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,209 +1,66 @@
-"""The CUDA kernels on the host: values of every op under the bounds of the other backends, between guards.
+"""Runs the tests of tests/emulated_kernels.py, the CUDA kernels on the host, under the address sanitizer.
 
-What the emulation itself finds (races, memory out of bounds, divergent barriers) fails these tests as an exception;
-`tests/test_emulator.py` shows that it does find them.
+Each part is a process that preloads the sanitizer, which the interpreter of this one did not. Where the compiler has
+none the same tests run without, and the end of the report says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from pathlib import Path
 
-import bounds
 import emulation
 import pytest
-import torch
-from complex_samples import COMPLEX
-from samples import RIGHT, Sample, T, floating, make, map_tensors
-from test_native import call
-from torch import Tensor
 
-from spectral_ops import native, use
-from spectral_ops.autograd import flatten, tensors_of, unflatten
+HERE = Path(__file__).parent
+PARTS = 2  # one for each of the two cores that most have; a process takes seconds to start
+pytestmark = pytest.mark.skipif(emulation.why_not() is not None, reason=str(emulation.why_not()))
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("size", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_values(size: str, part: int) -> None:
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-p",
+        "emulation",
+        "--part",
+        f"{part}/{PARTS}",
+        "-m",
+        size,
+    ]
+    done = emulation.run(["-m", "pytest", *options, HERE / "emulated_kernels.py"])
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert " passed" in done.stdout
+
+
+def test_under_the_address_sanitizer() -> None:
+    if not emulation.sanitizer():
+        pytest.skip("no address sanitizer (libasan): the emulated CUDA kernels ran without it")
+    done = emulation.run(["-c", "import emulation; emulation.library(); assert emulation.sanitized()"])
+    assert done.returncode == 0, done.stderr
+
+
+OVERFLOW = """
+import emulation, torch
 from spectral_ops.op import rule_of
-from spectral_ops.table import TABLE
-
-pytestmark = [
-    pytest.mark.native,
-    pytest.mark.skipif(emulation.why_not() is not None, reason=str(emulation.why_not())),
-]
-native_rows = [row for row in RIGHT if TABLE[row.op].native is not None]
-# little enough shared memory that weights are read piece by piece
-TIGHT = 75 << 10
-MANY = 20_000
+x, y = torch.ones(5, 64), torch.empty(5, 64)
+with emulation.emulated():
+    rule_of("hadamard").cpp([x, -1, False], y)  # right
+    {short}.untyped_storage().resize_(4 * 319)  # one value less than the kernel is told
+    rule_of("hadamard").cpp([x, -1, False], y)
+"""
 
 
-@pytest.fixture(autouse=True)
-def _emulated() -> Iterator[None]:
-    with emulation.emulated():
-        yield
-
-
-def graded(rows: list[Sample]) -> list:
-    """The rows as parameters; those with many values, seconds each, are slow."""
-    return [pytest.param(r, id=r.id, marks=pytest.mark.slow if r.values > MANY else ()) for r in rows]
-
-
-def check(row: Sample, dtype: torch.dtype) -> None:
-    args = row.make(dtype)
-    if emulation.refused(row.op, args):
-        return  # the reason has a test of its own
-    for i, (y, limit) in enumerate(zip(call(row.op, args), bounds.bounded(row.op, args, dtype), strict=True)):
-        bounds.check(y, limit, f"{row.op}, result {i}")
-
-
-@pytest.mark.parametrize("row", graded(native_rows))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_values(row: Sample, dtype: torch.dtype) -> None:
-    check(row, dtype)
-
-
-@pytest.mark.parametrize("op", [name for name in TABLE if TABLE[name].native is not None])
-def test_with_little_shared_memory(op: str) -> None:
-    """Weights that do not fit are read again, a part at a time; the results stay within their bounds."""
-    with emulation.emulated(TIGHT, multiprocessors=3):
-        for row in [row for row in native_rows if row.op == op and row.values < MANY][:12]:
-            check(row, torch.float32)
-
-
-complex_rows = [row for row in COMPLEX if TABLE[row.op].complex_together]
-
-
-@pytest.mark.parametrize("row", graded(complex_rows))
-def test_complex_values(row: Sample) -> None:
-    check_complex(row)
-
-
-@pytest.mark.parametrize("op", dict.fromkeys(row.op for row in complex_rows))
-def test_complex_values_with_little_shared_memory(op: str) -> None:
-    with emulation.emulated(40 << 10, multiprocessors=3):
-        for row in [row for row in complex_rows if row.op == op and row.values < MANY and narrow(row)][:8]:
-            check_complex(row)
-
-
-def narrow(row: Sample) -> bool:
-    """Whether tiles of it leave room for weights in so little."""
-    return max((t.shape[-1] for t in tensors_of(row.make(torch.float32))), default=0) <= 16
-
-
-def check_complex(row: Sample) -> None:
-    for dtype, eps in ((torch.float32, 2e-5), (torch.float64, 1e-12)):
-        args = row.make(dtype)
-        if emulation.refused(row.op, args):
-            continue
-        with use("cpp"):  # which makes mixtures of real and complex arguments complex
-            out = getattr(torch.ops.spectral, row.op)(*args)
-        wanted = rule_of(row.op).reference(*args)
-        for y, w in zip(*(flatten(r if isinstance(r, tuple) else [r])[0] for r in (out, wanted)), strict=True):
-            assert y.dtype == w.dtype and y.shape == w.shape
-            size = max(w.abs().max().item(), 1e-30) if w.numel() else 1.0
-            assert not y.numel() or (y - w).abs().max().item() <= eps * size, (row.id, dtype)
-
-
-def _small_rows() -> list[Sample]:
-    """Of each op two rows small enough for numerical differentiation, real and complex."""
-    rows: list[Sample] = []
-    for family in (native_rows, [row for row in COMPLEX if TABLE[row.op].complex_together]):
-        for op in dict.fromkeys(row.op for row in family):
-            rows += [row for row in family if row.op == op and row.small][:2]
-    return rows
-
-
-@pytest.mark.parametrize("row", _small_rows(), ids=lambda row: row.id)
-def test_gradients(row: Sample) -> None:
-    """Numerical derivatives in float64 of the ops as autograd runs them, forward and backward on these kernels."""
-    args = map_tensors(lambda t: t.requires_grad_() if floating(t) else t, row.make(torch.float64))
-    if emulation.refused(row.op, args):
-        return
-    leaves, structure = flatten(args)
-    op = getattr(torch.ops.spectral, row.op)
-
-    def function(*tensors: Tensor) -> tuple[Tensor, ...]:
-        out = op(*unflatten(tensors, structure))
-        found = flatten(out if isinstance(out, tuple | list) else [out])[0]
-        return tuple(y for y in found if floating(y) and y.numel())  # with want_grad_x False the first is empty
-
-    # a composed op takes its kernel only where that is forced, and what it is made of may have none
-    with use("cpp") if hasattr(rule_of(row.op), "backward") else nullcontext():
-        if any(y.requires_grad and y.numel() for y in function(*leaves)):
-            torch.autograd.gradcheck(function, tuple(leaves), fast_mode=True, nondet_tol=0.0)
-
-
-LIMITS = [
-    ("branch_linear", [T((1, 2, 129)), T((1, 3, 129)), None, "none"], torch.float32, "129 features of 4 bytes"),
-    ("branch_linear", [T((1, 2, 3)), T((1, 65, 3)), None, "none"], torch.float64, "65 features of 8 bytes"),
-    ("branch_mlp_backward", [T((1, 2, 3)), T((1, 2, 3)), [T((1, 3, 3))] * 33, [None] * 33, ["none"] * 33, True],
-     torch.float32, "33 layers are past the 32"),
-    ("to_branches", [T((2, 3, 200)), T((4, 200))], torch.float32, "200 features"),
-    ("branch_rnn", [T((2, 1, 2, 113)), T((1, 3, 113)), T((1, 3, 3)), T((1, 2, 3)), None, T((1, 2, 3)), "tanh", "none",
-                    None], torch.float32, "113 features of 4 bytes are past the 448"),
-    ("dct", [T((9, 8192)), 2, -1, "ortho", False, False], torch.float32, "n = 8192 takes 131072 bytes"),
-    ("dct", [T((9, 101)), 4, -1, "ortho", False, False], torch.float32, "is odd"),
-    ("mode_product", [T((2, 200)), T((3, 200)), 1], torch.float32, "200 features"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("op", "args", "dtype", "reason"), LIMITS, ids=[f"{row[0]}-{row[3]}" for row in LIMITS])
-def test_limits_have_reasons(op: str, args: list, dtype: torch.dtype, reason: str) -> None:
-    assert reason in (emulation.refused(op, make(args, dtype)) or "")
-
-
-def test_wide_matrices_of_mode_product() -> None:
-    """Which the CPU leaves to the library."""
-    args = make([T((3, 70, 5)), T((40, 70)), 1])
-    assert emulation.refused("mode_product", args) is None
-    for y, limit in zip(call("mode_product", args), bounds.bounded("mode_product", args, torch.float32), strict=True):
-        bounds.check(y, limit, "mode_product")
-
-
-def test_generated_convolution_in_channels_last() -> None:
-    """And of images and gradients in either memory format, with gradients of some arguments only."""
-    row = next(row for row in native_rows if row.op == "csg_conv2d" and row.values > 3000)
-    args = row.make(torch.float64)
-    args[0] = args[0].contiguous(memory_format=torch.channels_last)
-    wanted = rule_of("csg_conv2d").reference(*args)
-    y = rule_of("csg_conv2d").empty(*args)
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    rule_of("csg_conv2d").cpp(args, y)
-    torch.testing.assert_close(y, wanted, rtol=1e-12, atol=1e-12)
-    grad = torch.randn_like(y).contiguous()
-    rest = [args[0], *args[1:5], *args[6:]]
-    for want in ((True, False, False), (False, True, True)):
-        found = rule_of("csg_conv2d_backward").empty(grad, *rest, *want)
-        rule_of("csg_conv2d_backward").cpp([grad, *rest, *want], found)
-        exact = rule_of("csg_conv2d_backward").reference(grad, *rest, *want)
-        for t, e in zip(found, exact, strict=True):
-            torch.testing.assert_close(t, e, rtol=1e-12, atol=1e-12)
-
-
-def test_more_filters_than_a_launch_takes() -> None:
-    shapes = [size for j in range(200) for size in (2 + j % 3, 2, 1, 1)]
-    slices = sum(-(-shapes[j] // 2) for j in range(0, len(shapes), 4))
-    codes, generator = torch.randn(slices, 3), torch.randn(4, 3)
-    args = [codes, generator, shapes, [2, 2, 1, 1], "block", False]
-    for op, given in (
-        ("csg_kernels", args),
-        ("csg_kernels_backward", [[*rule_of("csg_kernels").reference(*args)], *args, True, True]),
-    ):
-        for y, limit in zip(call(op, given), bounds.bounded(op, given, torch.float32), strict=True):
-            bounds.check(y, limit, op)
-
-
-def test_a_class_out_of_range_is_nan() -> None:
-    """A GPU cannot raise in the middle: the loss of every branch says so, and nothing is read out of bounds."""
-    net = [T((3, 2, 4)), None, [T((3, 5, 4))], [None], ["none"]]
-    args = make([*net, T((2,), "class5")])
-    args[-1][1] = 5
-    for op, rest in (("spectral_mlp_cross_entropy", []), ("spectral_mlp_cross_entropy_with_grads", [True])):
-        out = rule_of(op).empty(*args, *rest)
-        rule_of(op).cpp([*args, *rest], out)
-        assert bool(out[0].isnan().all()) and not bool(out[1].isnan().any())
-
-
-def test_signatures_equal_those_of_the_cpu() -> None:
-    """Which `tests/test_contract.py` compares with the table."""
-    signatures = native.signatures_of(emulation.library())
-    on_cpus_only = {name for op, row in TABLE.items() if row.stages for name in (op, f"{op}_backward")}
-    of_cpu = {op: types for op, types in native.signatures().items() if op not in on_cpus_only}
-    assert {op: types for op, types in signatures.items() if not TABLE[op].composed} == of_cpu
-    assert native.signatures("cuda") == ({} if native.status()["cuda"] else signatures)
+@pytest.mark.parametrize(("short", "access"), [("y", "WRITE"), ("x", "READ")])
+def test_a_kernel_that_leaves_its_tensor_ends_the_process(short: str, access: str) -> None:
+    if not emulation.sanitizer():
+        pytest.skip("no address sanitizer (libasan)")
+    done = emulation.run(["-c", OVERFLOW.format(short=short)])
+    assert done.returncode != 0
+    assert "heap-buffer-overflow" in done.stderr and f"{access} of size 4" in done.stderr
+    assert "hadamard.cu" in done.stderr

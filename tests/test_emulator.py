@@ -76,17 +76,21 @@ def test_planted_faults(faults: Path, name: str) -> None:
 
 
 # ---- a real kernel -------------------------------------------------------------------------------------------------
+# what: program, file, text, the text in its place, the occurrence, what is said
+CHAIN, PRODUCT, ROWS, TILE = "kernels/chain.cu", "kernels/product.cuh", "kernels/rows.cuh", "tile.cuh"
 EDITS = {
-    "as it is": ("", "", "", 0),
-    "a load past the last row": ("kernels/rows.cuh", "n < count ? load_number", "true ? load_number", 1),
+    "as it is": ("chain", "", "", "", 0, "right"),
+    "a load past the last row": ("chain", ROWS, "n < count ? load_number", "true ? load_number", 1, "fault: thread"),
+    "a store one value off": ("chain", ROWS, "(y, places[n] + k,", "(y, places[n] + k + 1,", 1, "heap-buffer-overflow"),
     "tiles too short for the last row": (
-        "kernels/chain.cu",
-        "take<N>(c.widest * kStep)",
-        "take<N>(c.widest * kStep - 2)",
-        1,
+        "chain", CHAIN, "take<N>(c.widest * kStep)", "take<N>(c.widest * kStep - 2)", 1, "out of bounds"
     ),
-    "weights one input off": ("kernels/product.cuh", "w + k * pitch", "w + (k + 1) * pitch", 1),
-}
+    "weights one input off": ("chain", PRODUCT, "w + k * pitch", "w + (k + 1) * pitch", 1, ""),
+    "a missing barrier": ("chain", CHAIN, "barrier();", ";", 1, "fault: thread"),
+    "losses as they are": ("losses", "", "", "", 0, "right"),
+    "a shuffle within half a warp": ("losses", TILE, "kWarp / 2; lanes", "kWarp / 4; lanes", 1, "wrong"),
+    "a shuffle past the warp": ("losses", TILE, "kWarp / 2; lanes", "kWarp; lanes", 1, "of its warp"),
+}  # fmt: skip
 
 
 def _with_edit(folder: Path, name: str, old: str, new: str, occurrence: int) -> Path:
@@ -104,9 +108,10 @@ def _with_edit(folder: Path, name: str, old: str, new: str, occurrence: int) -> 
 
 @pytest.mark.parametrize("what", EDITS)
 def test_a_real_kernel_with_a_planted_fault(what: str, tmp_path: Path) -> None:
-    csrc = _with_edit(tmp_path, *EDITS[what])
-    code, text = output(compiled(HERE / "emulated_chain.cpp", csrc, tmp_path))
-    assert (code == 0) == (what == "as it is"), text
+    program, *edit, said = EDITS[what]
+    csrc = _with_edit(tmp_path, *edit)
+    code, text = output(compiled(HERE / f"emulated_{program}.cpp", csrc, tmp_path))
+    assert (code == 0) == (said == "right") and said in text, text
 
 
 def _barriers() -> list[tuple[str, int]]:

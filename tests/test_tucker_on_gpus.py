@@ -1,17 +1,11 @@
-"""Convolutions in Tucker form on GPUs, without one: the choice on fake CUDA tensors, and CUDA C++ under emulation."""
+"""Which way convolutions in Tucker form go on GPUs, on fake CUDA tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import bounds
-import emulation
 import pytest
 import torch
-from calls import results
-from samples import Sample, rows_of
-from test_native import call
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -20,7 +14,6 @@ from spectral_ops import op, triton_backend
 from spectral_ops.autograd import tensors_of
 from spectral_ops.ops import tucker_cost
 
-emulates = pytest.mark.skipif(emulation.why_not() is not None, reason=str(emulation.why_not()))
 needs_triton = pytest.mark.skipif(triton_backend.missing() is not None, reason=str(triton_backend.missing()))
 
 
@@ -36,7 +29,6 @@ def layer(c: int, r: int, image: int, n: int, dtype: torch.dtype, stride: int = 
     return [last(n, c, image, **made), *factors, None, [stride, stride], [1, 1], [1, 1], None, None, 1]
 
 
-# ---- the choice ----------------------------------------------------------------------------------------------------
 @needs_triton
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("rank", [1, 2, 4, 8, 16, 32])
@@ -86,51 +78,3 @@ def test_a_launch_is_counted_by_its_longer_side() -> None:
         tiles = 2 * products * s.tiled * 64 * 56 * 56 / (rate / 2)
         assert times[setting] == pytest.approx(4e-6 + max(moved, tiles))
     assert times["tf32"] < times["ieee"]
-
-
-# ---- CUDA C++ ------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def emulated() -> Iterator[None]:
-    with emulation.emulated():
-        yield
-
-
-def few(name: str) -> list[Sample]:
-    return [row for row in rows_of(name) if 0 < row.values < 1500]
-
-
-def _is_image(t: Any) -> bool:
-    return isinstance(t, Tensor) and t.dim() == 4
-
-
-@emulates
-@pytest.mark.native
-@pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize("row", few("tucker_conv2d") + few("tucker_conv2d_backward"), ids=lambda row: row.id)
-def test_channels_last_stays(row: Sample) -> None:
-    """It reaches the kernel as it is, and so does the result."""
-    args = row.make(torch.float32)
-    if emulation.refused(row.op, args):
-        return
-    given = [t.contiguous(memory_format=torch.channels_last) if _is_image(t) else t for t in args]
-    with spectral_ops.use("cpp"):
-        got = results(row.op, given)
-    for y, limit in zip(got, bounds.bounded(row.op, args, torch.float32), strict=True):
-        bounds.check(y, limit, row.op)
-    image = given[0 if row.op == "tucker_conv2d" else 1]
-    assert got[0].dim() != 4 or got[0].is_contiguous(memory_format=torch.channels_last) or image.is_contiguous()
-
-
-@emulates
-@pytest.mark.native
-@pytest.mark.usefixtures("emulated")
-def test_a_block_with_several_tiles_adds_their_gradients() -> None:
-    """More tiles than blocks: 300 images, in two groups of 256 blocks each."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = ((300, 2, 1, 2), (300, 2, 2, 2), (2, 2, 1, 1, 1), (2, 1), (2, 1))
-    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
-    args = [*tensors, [1, 1], [0, 0], [1, 1], True, None, None]
-    assert emulation.refused("tucker_conv2d_backward", args) is None
-    limits = bounds.bounded("tucker_conv2d_backward", args, torch.float32)
-    for y, limit in zip(call("tucker_conv2d_backward", args), limits, strict=True):
-        bounds.check(y, limit, "tucker_conv2d_backward")
