@@ -7,6 +7,7 @@ each is an allocation of its own, and a touch of what lies beside it ends the pr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from spectral_ops import native, use
 from spectral_ops.autograd import flatten, tensors_of, unflatten
+from spectral_ops.compress.k_step import KPass, _Convolution
+from spectral_ops.compress.tucker import unfold_mode
 from spectral_ops.op import rule_of
 from spectral_ops.table import TABLE
 
@@ -249,3 +252,32 @@ def test_a_block_with_several_tiles_of_a_tucker_convolution_adds_their_gradients
     limits = bounds.bounded("tucker_conv2d_backward", args, torch.float32)
     for y, limit in zip(call("tucker_conv2d_backward", args), limits, strict=True):
         bounds.check(y, limit, "tucker_conv2d_backward")
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("spatial", [False, True])
+def test_k_steps_by_one_kernel(layout: torch.memory_format, spatial: bool) -> None:
+    """The first pass of TDLRT where the kernels take the layer: y, grad x and all grad K_i are those by stages."""
+    generator = torch.Generator().manual_seed(0)
+    normal = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    core = normal(3, 2, 2, 2) if spatial else normal(3, 2, 3, 3)
+    bases = [normal(n, r) for n, r in zip((5, 4, 3, 3), core.shape, strict=True)][: 4 if spatial else 2]
+    cores, k = {}, {}
+    for i, u in enumerate(bases):
+        q, s = torch.linalg.qr(unfold_mode(core, i).mT)
+        cores[i] = q.mT.reshape(-1, *(r for j, r in enumerate(core.shape) if j != i)).movedim(0, i)
+        k[i] = u @ s.mT
+    window = bases[2:] if spatial else [None, None]
+    x, grad = (normal(shape).contiguous(memory_format=layout) for shape in ((2, 4, 6, 5), (2, 5, 3, 5)))
+    found = []
+    for backend in ("reference", "cpp"):
+        run = KPass(dict(cores), dict(k))
+        leaf = x.clone().requires_grad_()
+        with use(backend):
+            stages = _Convolution(core, *bases[:2], *window, (2, 1), (1, 1), (1, 1))
+            assert stages.fits_one_kernel(run, leaf, core) == (backend == "cpp")
+            y = run.convolve(leaf, core, *bases[:2], normal(5) * 0 + 0.5, (2, 1), (1, 1), (1, 1), *window, 1)
+            (grad_x,) = torch.autograd.grad(y, leaf, grad)
+        assert y.is_contiguous(memory_format=layout)
+        found.append([y, grad_x, *(run.gradients[i] for i in range(len(bases)))])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-11, atol=1e-11)

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import spectral_ops
 from spectral_ops import op, triton_backend
 from spectral_ops.autograd import tensors_of
+from spectral_ops.compress.k_step import KPass, _Convolution
 from spectral_ops.ops import tucker_cost
 
 needs_triton = pytest.mark.skipif(triton_backend.missing() is not None, reason=str(triton_backend.missing()))
@@ -78,3 +79,18 @@ def test_a_launch_is_counted_by_its_longer_side() -> None:
         tiles = 2 * products * s.tiled * 64 * 56 * 56 / (rate / 2)
         assert times[setting] == pytest.approx(4e-6 + max(moved, tiles))
     assert times["tf32"] < times["ieee"]
+
+
+@needs_triton
+def test_k_steps_take_the_kernels_that_the_layer_takes() -> None:
+    """And where these are no choice, or the cores of a K-step have other sizes, the stages of `k_step.py`."""
+    with FakeTensorMode():
+        for (c, r, image, n), wanted in (((64, 8, 32, 64), True), ((1024, 64, 4, 256), False)):
+            x, core, u_out, u_in, _, stride, padding, dilation, *_ = layer(c, r, image, n, torch.float32)
+            stages = _Convolution(core, u_out, u_in, None, None, stride, padding, dilation)
+            run = KPass({0: core, 1: core}, {0: u_out, 1: u_in})
+            assert stages.fits_one_kernel(run, x, core) == wanted
+            smaller = torch.empty(r - 1, r, 3, 3, device="cuda")
+            assert not stages.fits_one_kernel(KPass({0: smaller}, {0: u_out}), x, core)
+            with spectral_ops.use("reference"):
+                assert not stages.fits_one_kernel(run, x, core)

@@ -9,6 +9,9 @@ floating point where S_i is ill-conditioned.
 
 The same two products by cores are the layer itself: y is K_1 times the rank channels of Ten_1(Q_1^T), and x's gradient
 K_2 times what arrives through Ten_2(Q_2^T). So the pass convolves with two cores, an ordinary one with three.
+
+Where a GPU's kernels take the layer in both directions, they give all of this: `tucker_conv2d_backward` with the two
+cores as `core_out` and `core_in`.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
+from ..forced import forced
+from ..op import backends, rule_of
 from ..ops.branch_conv2d import layout_of
-from ..ops.tucker_conv2d import whole_core
+from ..ops.tucker_conv2d import taps_first, whole_core
 from ..ops.tucker_stages import from_ranks, outer, to_ranks
 from .tucker import mode_multiply, unfold_mode
 
@@ -47,7 +52,8 @@ class KPass:
         """In the place of `torch.ops.spectral.tucker_conv2d`, without groups."""
         *geometry, u_h, u_w, _ = rest
         stages = _Convolution(core, u_out, u_in, u_h, u_w, *geometry)
-        return _Pass.apply(x, core, bias, self, stages)
+        kind = _FusedPass if stages.fits_one_kernel(self, x, core) else _Pass
+        return kind.apply(x, core, bias, self, stages)
 
     def multiply(self, x: Tensor, core: Tensor, u_out: Tensor, u_in: Tensor, bias: Tensor | None) -> Tensor:
         """In the place of `TuckerLinear.multiply`."""
@@ -112,13 +118,44 @@ class _Convolution:
         return outer(x, h)
 
     def window(self, run: KPass, a: Tensor, grad: Tensor) -> None:
-        if not run.cores.keys() & {2, 3}:
-            return
-        whole = conv2d_weight(a, self.shape, grad, *self.geometry)  # G x_1 U_1^T x_2 U_2^T
+        if run.cores.keys() & {2, 3}:
+            self.add_window(run, conv2d_weight(a, self.shape, grad, *self.geometry))
+
+    def add_window(self, run: KPass, whole: Tensor) -> None:
+        """grad K_i of the window's modes; whole: G x_1 U_1^T x_2 U_2^T."""
         for mode, other, u in ((2, 3, self.spatial[1]), (3, 2, self.spatial[0])):
             if mode in run.cores:
                 inner = whole if u is None else mode_multiply(whole, u.mT, other)
                 run.add(mode, unfold_mode(inner, mode) @ unfold_mode(run.cores[mode], mode).mT)
+
+    def arguments(self, run: KPass, grad_y: Tensor, x: Tensor, core: Tensor, want_grad_x: bool) -> tuple[Any, ...]:
+        """Of `tucker_conv2d_backward`."""
+        own, out, into = (
+            None if c is None else taps_first(self._whole(c), 1) for c in (core, run.cores.get(0), run.cores.get(1))
+        )
+        return (grad_y, x, own, self.u_out, self.u_in, *self.geometry, want_grad_x, out, into)
+
+    def fits_one_kernel(self, run: KPass, x: Tensor, core: Tensor) -> bool:
+        """Whether kernels for all stages run forward and backward; they want cores of equal sizes."""
+        if any(run.cores[i].shape != core.shape for i in (0, 1) if i in run.cores):
+            return False
+        if x.dtype != core.dtype or torch.is_autocast_enabled(x.device.type):  # autocast casts the stages
+            return False
+        forward = (x, core, self.u_out, self.u_in, None, *self.geometry, *self.spatial, 1)
+        if _taken("tucker_conv2d", *forward) == "reference":
+            return False
+        with torch.no_grad():
+            like_y = x.new_empty(()).expand(rule_of("tucker_conv2d").empty(*(_meta(t) for t in forward)).shape)
+            return _taken("tucker_conv2d_backward", *self.arguments(run, like_y, x, core, True)) != "reference"
+
+
+def _taken(op: str, *args: Any) -> str:
+    """The backend that an op takes."""
+    return forced() or next(name for name, reason in backends(op, *args) if reason is None)
+
+
+def _meta(t: Any) -> Any:
+    return t.to("meta") if isinstance(t, Tensor) else t
 
 
 Stages = _Product | _Convolution
@@ -155,6 +192,29 @@ class _Pass(torch.autograd.Function):
                 grad_x = stages.out_of(z, run.k[1] if moves else stages.u_in, None, x)
         # the core takes part so that the pass reaches layers whose input wants no gradient; its own is not needed
         return grad_x, None, None, None, None
+
+
+class _FusedPass(torch.autograd.Function):
+    """The same by the kernels that keep all rank channels on the chip."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, core: Tensor, bias: Tensor | None, run: KPass, stages: _Convolution) -> Tensor:
+        ctx.run, ctx.stages = run, stages
+        ctx.save_for_backward(x, core)
+        more = (*stages.geometry, *stages.spatial, 1)
+        return torch.ops.spectral.tucker_conv2d(x, core, stages.u_out, stages.u_in, bias, *more)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        (x, core), run, stages, wanted = ctx.saved_tensors, ctx.run, ctx.stages, ctx.needs_input_grad[0]
+        arguments = stages.arguments(run, grad_y, x, core, wanted)
+        grad_x, whole, *factors, _ = torch.ops.spectral.tucker_conv2d_backward(*arguments)
+        for mode, gradient in enumerate(factors):
+            if mode in run.cores:
+                run.add(mode, gradient)
+        stages.add_window(run, whole[0].permute(2, 3, 0, 1))
+        return grad_x if wanted else None, None, None, None, None
 
 
 def batched(function: Callable[[Tensor], Any], matrices: list[Tensor]) -> list[Any]:
