@@ -2,8 +2,22 @@
 
 namespace spectral::cuda {
 
+namespace {
+
+// to = the gradient of the codes or of the generator, its parts added in order.
+template <class T> void filter_gradients(Call& call, CsgGradients<T> g, bool of_generator, const Tensor& to) {
+  plan(g, of_generator);
+  const int64_t parts = int64_t(g.parts) * g.pixel_parts;
+  T* const total = out<T>(to);
+  g.sums = parts == 1 ? total : call.memory<T>(parts * to.numel());
+  run(g, of_generator, call.stream());
+  if (parts > 1) add_parts(call, g.sums, total, to.numel(), parts);
+}
+
+}  // namespace
+
 // The gradients of x, in any dense memory format, of codes and generator, each where wanted. The filter is generated
-// again, on the chip; its gradient is a sum over pixels in work memory, from which the other two are products.
+// again, on the chip, and so is its gradient, from which the other two are products.
 void csg_conv2d_backward(const Tensor& grad_y, const Tensor& x, const Tensor& codes, const Tensor& generator,
                          std::vector<int64_t> kernel_shape, std::vector<int64_t> slice_shape,
                          std::vector<int64_t> stride, std::vector<int64_t> padding, std::vector<int64_t> dilation,
@@ -22,14 +36,12 @@ void csg_conv2d_backward(const Tensor& grad_y, const Tensor& x, const Tensor& co
     if (!grad_codes && !grad_generator) return;
     for (int d = 0; d < 4; ++d) c.x_step[d] = x.stride(d);
     c.rows = int(grad_y.numel() / grad_y.size(1));
-    const int64_t values = kernel_shape[0] * kernel_shape[1] * kernel_shape[2] * kernel_shape[3];
-    const int64_t splits = filter_splits(c);
-    T* const filter = call.memory<T>(values);
-    T* const sums = splits == 1 ? filter : call.memory<T>(splits * values);
-    run_filter_gradient(c, in<T>(x), in<T>(grad_y), sums, call.stream());
-    if (splits > 1) add_parts(call, sums, filter, values, splits);
-    csg_gradients<T>(call, codes, generator, kernel_shape, c.shape, {filter}, out<T>(grad_codes),
-                     out<T>(grad_generator));
+    CsgGradients<T> g{};
+    g.c = c;
+    g.x = in<T>(x);
+    g.grad_y = in<T>(grad_y);
+    if (grad_codes) filter_gradients(call, g, false, *grad_codes);
+    if (grad_generator) filter_gradients(call, g, true, *grad_generator);
   });
 }
 

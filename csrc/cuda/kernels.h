@@ -170,7 +170,7 @@ template <class T> void run_generator_gradients(const Csg<T>&, T* sums, void* st
 
 // A convolution with one generated filter, or the gradient of its image.
 template <class T> struct CsgConvolution {
-  CsgShape shape;  // channels_last is that of a filter gradient
+  CsgShape shape;
   CsgSource<T> source;
   int size[4], groups;                           // O, I, kh, kw
   int image[2], result[2];                       // height and width
@@ -184,10 +184,21 @@ template <class T> struct CsgConvolution {
 };
 template <class T> void plan(CsgConvolution<T>&, bool back);
 template <class T> void run(const CsgConvolution<T>&, bool back, void* stream);
-// sums: (filter_splits, O, I, kh, kw); rows: of the result.
-template <class T> int64_t filter_splits(const CsgConvolution<T>&);
-template <class T>
-void run_filter_gradient(const CsgConvolution<T>&, const T* x, const T* grad_y, T* sums, void* stream);
+
+// The gradients of codes and of the generator from one convolution. The filter's own gradient is made in shared memory,
+// a tile of it at a time: `columns` slices, of which `rows` positions. The slices of a tile lie `period` apart: they
+// meet the same channels of the image at the same places of the window, with outputs `step` apart.
+template <class T> struct CsgGradients {
+  CsgConvolution<T> c;  // rows: of the result
+  const T *x, *grad_y;
+  // by plan()
+  int slices, period, step, columns, rows;
+  int row_tiles, slice_tiles, code_tiles, codes;  // how many, and code entries of a tile
+  int parts, pixel_parts, pixels;                 // of the sums: tiles in turn, and pixels of each
+  T* sums;                                        // (parts * pixel_parts, S, n_c) or (.., F K h w, n_c)
+};
+template <class T> void plan(CsgGradients<T>&, bool of_generator);
+template <class T> void run(const CsgGradients<T>&, bool of_generator, void* stream);
 
 // ---- convolutions in Tucker form ----
 

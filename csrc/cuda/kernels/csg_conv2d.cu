@@ -2,60 +2,14 @@
 // the image and some of the result in its shared memory, once, and convolves all pixels with it: every value of the
 // filter is generated exactly once, and none reaches device memory. What the parts add to a pixel are sums of the
 // blocks.
-#include "csg.cuh"
-#include "tile_product.cuh"
+#include "csg_conv2d.cuh"
 
 namespace spectral::cuda {
 
 namespace {
 
-constexpr int kChunk = 8;            // of a sum's depth, at a time
 constexpr int kSlices = 8;           // generated side by side: each value of the generator is read once for all of them
-constexpr int kMostTiles = 8;        // of rows: a warp each, where 8 slices are one group of columns
 constexpr int64_t kPart = 96 << 10;  // bytes of a block: every device has them, so that sums have the same bits on all
-
-template <class T> constexpr int64_t kScratch = kMostTiles * kChunk * kPitch<T, kVectors<T>>;
-
-// A warp's place among the tiles of rows and the groups of columns that a block works on.
-template <class T> struct Share {
-  int groups, tiles, group, tile;
-  SPECTRAL_DEVICE explicit Share(int columns) {
-    groups = int(ceil_div(columns, kOutputs<T>));
-    tiles = warps() / groups < kMostTiles ? warps() / groups : kMostTiles;
-    group = warp() % groups;
-    tile = warp() / groups;
-  }
-  SPECTRAL_DEVICE int rows() const { return tiles * kTileRows<T>; }
-};
-
-// sums += the depth's products of rows, which load(m, k0, put) gives with put(k, value), with the columns of a chunk,
-// which lie from weights(k0) on. Ends with a barrier.
-template <class T, class Load, class Weights>
-SPECTRAL_DEVICE void add_products(T (&sums)[kOutputs<T>][kVectors<T>], const Share<T>& share, int depth, int pitch,
-                                  Shared<T> scratch, Load load, Weights weights) {
-  constexpr int kRows = kTileRows<T>, kPlaces = kPitch<T, kVectors<T>>;
-  for (int k0 = 0; k0 < depth; k0 += kChunk) {
-    for (int m = thread(); m < share.rows(); m += threads())
-      load(m, k0, [&](int k, T value) { scratch[(m / kRows * kChunk + k) * kPlaces + m % kRows] = value; });
-    const Shared<T> columns = weights(k0);
-    barrier();
-    if (share.tile < share.tiles)
-      accumulate<T, kVectors<T>>(sums, scratch + share.tile * kChunk * kPlaces,
-                                 depth - k0 < kChunk ? depth - k0 : kChunk, columns + share.group * kOutputs<T>, pitch);
-    barrier();
-  }
-}
-
-// f(row of the block, column, sum) for what this warp has summed up.
-template <class T, class F>
-SPECTRAL_DEVICE void each_sum(const T (&sums)[kOutputs<T>][kVectors<T>], const Share<T>& share, F f) {
-  if (share.tile >= share.tiles) return;
-#pragma unroll
-  for (int v = 0; v < kVectors<T>; ++v)
-#pragma unroll
-    for (int r = 0; r < kOutputs<T>; ++r)
-      f(share.tile * kTileRows<T> + v * kWarp + lane(), share.group * kOutputs<T> + r, sums[r][v]);
-}
 
 // A range of each of a filter's first two dimensions, and the slices that it takes.
 struct Part {
@@ -122,31 +76,6 @@ template <class T, bool kBack> SPECTRAL_DEVICE void generate(const CsgConvolutio
     }
 }
 
-// A row (n, h, w) of the result (backward: of the image), and where it finds its pixel for a place of the window.
-template <class T, bool kBack> struct Pixel {
-  int n, h, w;
-  SPECTRAL_DEVICE Pixel(const CsgConvolution<T>& c, int row) {
-    const int (&size)[2] = kBack ? c.image : c.result;
-    w = row % size[1];
-    h = row / size[1] % size[0];
-    n = row / size[1] / size[0];
-  }
-  SPECTRAL_DEVICE bool find(const CsgConvolution<T>& c, int y, int x, int& from_h, int& from_w) const {
-    return along(c, 0, h, y, from_h) && along(c, 1, w, x, from_w);
-  }
-
- private:
-  static SPECTRAL_DEVICE bool along(const CsgConvolution<T>& c, int d, int at, int k, int& from) {
-    if constexpr (kBack) {
-      const int shifted = at + c.padding[d] - k * c.dilation[d];
-      from = shifted / c.stride[d];
-      return shifted >= 0 && shifted % c.stride[d] == 0 && from < c.result[d];
-    }
-    from = at * c.stride[d] - c.padding[d] + k * c.dilation[d];
-    return from >= 0 && from < c.image[d];
-  }
-};
-
 template <class T, bool kBack> __global__ void __launch_bounds__(kMostThreads, 2) generated(const CsgConvolution<T> c) {
   SharedMemory memory;
   const Shared<T> w = memory.take<T>(int64_t(c.reduced) * c.size[2] * c.size[3] * c.pitch);
@@ -203,39 +132,6 @@ template <class T, bool kBack> __global__ void __launch_bounds__(kMostThreads, 2
   }
 }
 
-// The gradient of the filter of one group, (O / groups, I kh kw), its sums over pixels split.
-template <class T> struct FilterGradient {
-  static constexpr bool kRowsSideBySide = false, kColumnsSideBySide = false;
-  CsgConvolution<T> c;
-  const T *x, *grad_y;
-  int64_t rows, columns, depth;
-  int group;
-  T* sums;  // (splits, O, I kh kw)
-
-  SPECTRAL_DEVICE T a(int64_t o, int64_t row) const {
-    const Pixel<T, false> pixel(c, int(row));
-    return grad_y[pixel.n * c.y_step[0] + (group * rows + o) * c.y_step[1] + pixel.h * c.y_step[2] +
-                  pixel.w * c.y_step[3]];
-  }
-  SPECTRAL_DEVICE T b(int64_t feature, int64_t row) const {
-    const Pixel<T, false> pixel(c, int(row));
-    const int f = int(feature), kw = c.size[3], kh = c.size[2];
-    int h = 0, w = 0;
-    if (!pixel.find(c, f / kw % kh, f % kw, h, w)) return T(0);
-    return x[pixel.n * c.x_step[0] + (int64_t(group) * c.size[1] + f / kw / kh) * c.x_step[1] + h * c.x_step[2] +
-             w * c.x_step[3]];
-  }
-  SPECTRAL_DEVICE void put(int64_t o, int64_t feature, T value, int64_t split) const {
-    sums[(split * c.size[0] + group * rows + o) * columns + feature] = value;
-  }
-};
-
-template <class T>
-FilterGradient<T> filter_gradient(const CsgConvolution<T>& c, const T* x, const T* grad_y, int group, T* sums) {
-  const int64_t columns = int64_t(c.size[1]) * c.size[2] * c.size[3];
-  return {c, x, grad_y, c.size[0] / c.groups, columns, c.rows, group, sums};
-}
-
 }  // namespace
 
 template <class T> void plan(CsgConvolution<T>& c, bool back) {
@@ -263,23 +159,9 @@ template <class T> void run(const CsgConvolution<T>& c, bool back, void* stream)
   launch(stream, Grid{blocks, kMostThreads, bytes}, back ? &generated<T, true> : &generated<T, false>, c);
 }
 
-template <class T> int64_t filter_splits(const CsgConvolution<T>& c) {
-  const T* none = nullptr;
-  return tile_grid<T>(filter_gradient<T>(c, none, none, 0, nullptr), kGradientItems / c.groups).splits;
-}
-template <class T>
-void run_filter_gradient(const CsgConvolution<T>& c, const T* x, const T* grad_y, T* sums, void* stream) {
-  for (int group = 0; group < c.groups; ++group) {
-    const auto p = filter_gradient(c, x, grad_y, group, sums);
-    run_tiles<T>(p, tile_grid<T>(p, kGradientItems / c.groups), stream);
-  }
-}
-
-#define SPECTRAL_FOR(T)                                        \
-  template void plan<T>(CsgConvolution<T>&, bool);             \
-  template void run<T>(const CsgConvolution<T>&, bool, void*); \
-  template int64_t filter_splits<T>(const CsgConvolution<T>&); \
-  template void run_filter_gradient<T>(const CsgConvolution<T>&, const T*, const T*, T*, void*)
+#define SPECTRAL_FOR(T)                            \
+  template void plan<T>(CsgConvolution<T>&, bool); \
+  template void run<T>(const CsgConvolution<T>&, bool, void*)
 SPECTRAL_FOR(float);
 SPECTRAL_FOR(double);
 #undef SPECTRAL_FOR
