@@ -19,7 +19,7 @@ import test_native
 import torch
 from calls import results
 from complex_samples import COMPLEX
-from samples import RIGHT, Sample, T, floating, make, map_tensors, rows_of
+from samples import RIGHT, Sample, T, floating, make, make_row, map_tensors, rows_of
 from test_native import call
 from torch import Tensor
 
@@ -146,8 +146,8 @@ LIMITS = [
     ("to_branches", [T((2, 3, 200)), T((4, 200))], torch.float32, "200 features"),
     ("branch_rnn", [T((2, 1, 2, 113)), T((1, 3, 113)), T((1, 3, 3)), T((1, 2, 3)), None, T((1, 2, 3)), "tanh", "none",
                     None], torch.float32, "113 features of 4 bytes are past the 448"),
-    ("dct", [T((9, 8192)), 2, -1, "ortho", False, False], torch.float32, "n = 8192 takes 131072 bytes"),
-    ("dct", [T((9, 101)), 4, -1, "ortho", False, False], torch.float32, "is odd"),
+    ("dct", [T((9, 8192)), 2, -1, "ortho", False, False], torch.float64, "n = 8192 takes 131072 bytes"),
+    ("dct", [T((9, 8194)), 2, -1, "ortho", False, False], torch.float32, "8194 values, past the 8192 of a block"),
     ("mode_product", [T((2, 200)), T((3, 200)), 1], torch.float32, "200 features"),
 ]  # fmt: skip
 
@@ -155,6 +155,27 @@ LIMITS = [
 @pytest.mark.parametrize(("op", "args", "dtype", "reason"), LIMITS, ids=[f"{row[0]}-{row[3]}" for row in LIMITS])
 def test_limits_have_reasons(op: str, args: list, dtype: torch.dtype, reason: str) -> None:
     assert reason in (emulation.refused(op, make(args, dtype)) or "")
+
+
+# 4093 is a prime, which takes a convolution with a chirp; type I of 4094 values is a transform of 4093 (dst: 4095)
+LONG = [
+    pytest.param(op, type, n, dtype, marks=() if op == "dct" and dtype == torch.float64 else pytest.mark.slow)
+    for op in ("dct", "dst")
+    for type, n in ((1, 4096), (1, 4094), (2, 4096), (3, 4096), (4, 4096), (4, 4095), (2, 4093))
+    for dtype in (torch.float32, torch.float64)
+]
+
+
+@pytest.mark.parametrize(("op", "type", "n", "dtype"), LONG)
+def test_transforms_of_4096_values(op: str, type: int, n: int, dtype: torch.dtype) -> None:
+    """Within the shared memory of every GPU, but for a chirp in float64, which takes what sm_80 has after opting in."""
+    row = make_row(op, [T((2, n)), type, -1, "backward", False, False], type, n)
+    args = row.make(dtype)
+    chirped = n in (4093, 4094) and dtype == torch.float64 and not (op == "dst" and n == 4094)
+    assert (emulation.refused(op, args) is None) != chirped
+    with emulation.emulated(163 << 10):
+        assert emulation.refused(op, args) is None
+        check(row, dtype)
 
 
 def test_wide_matrices_of_mode_product() -> None:

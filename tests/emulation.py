@@ -141,8 +141,9 @@ def emulated(shared_bytes: int = 99 << 10, multiprocessors: int = 2) -> Iterator
     entries, ops = native.ENTRIES["cpu"], torch.ops.spectral_native
     native.ENTRIES["cpu"] = frozenset(native.signatures_of(library()))
     torch.ops.spectral_native = torch.ops.spectral_emulated
+    on_gpu = patch.multiple(fourier, for_cpu=lambda x: False, shared_memory=lambda device: shared_bytes)
     try:
-        with patch.object(fourier, "for_cpu", lambda x: False):
+        with on_gpu:
             yield
     finally:
         native.ENTRIES["cpu"], torch.ops.spectral_native = entries, ops

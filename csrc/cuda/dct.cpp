@@ -4,10 +4,12 @@ namespace spectral::cuda {
 
 namespace {
 
-// The tables follow one another in `table` as spectral_ops/ops/fourier.py lists them.
+// The tables follow one another in `table` as spectral_ops/ops/fourier.py lists them, type I folded.
 template <class T> void set_tables(LongTubes<T>& t, const Tensor& table) {
-  t.length = t.type == 1 ? 2 * (t.n + (t.sine ? 1 : -1)) : t.type == 4 ? t.n / 2 : t.n;
-  const int64_t size = t.circle ? t.circle : t.length, turns = t.type == 1 ? 0 : t.type == 4 ? t.n : t.n / 2 + 1;
+  const bool halved = t.type == 4 && t.n % 2 == 0;
+  t.length = t.type == 1 ? t.n + (t.sine ? 1 : -1) : halved ? t.n / 2 : t.n;
+  const int64_t size = t.circle ? t.circle : t.length;
+  const int64_t turns = t.type == 1 ? t.length + 1 : halved ? t.n : t.type == 4 ? 0 : t.n / 2 + 1;
   SPECTRAL_CHECK(table.numel() == 2 * (size + turns + (t.circle ? t.length + t.circle : 0)),
                  "dct: the table has another size");
   t.roots = in<T>(table);

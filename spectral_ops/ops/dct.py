@@ -80,8 +80,9 @@ def _prepared(n: int, f: Factors, form: str, dtype: torch.dtype, device: torch.d
     if form == "codelet":
         with untransformed():
             return torch.empty(0, dtype=dtype, device=device), f.type, f.sine, 0, f.scale, *weights
-    table = fourier.table(n, f.type, f.sine, dtype, device)
-    return table, f.type, f.sine, fourier.circle(fourier.length(n, f.type, f.sine)), f.scale, *weights
+    fold = form == "folded"
+    table = fourier.table(n, f.type, f.sine, dtype, device, fold)
+    return table, f.type, f.sine, fourier.circle(fourier.length(n, f.type, f.sine, fold)), f.scale, *weights
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

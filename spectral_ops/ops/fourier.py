@@ -23,6 +23,7 @@ ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cp
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 FEWEST = 8  # tubes side by side, of the 32 lanes (float32, AVX-512) that a tile has
 LARGEST_RADIX = 311  # csrc/cpu/simd/fourier.h
+LONGEST_ON_GPUS = 8192  # values of the Fourier transform: 16 in the registers of each of 512 threads
 
 
 def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
@@ -67,7 +68,9 @@ def form(x: Tensor, type: int, computed: int, dim: int) -> str:
     """How the kernel makes a transform of this type, of an inverse or an adjoint another one: `computed`."""
     if by_codelet(x, computed, dim):
         return "codelet"
-    return "matrix" if by_matrix(x, type, dim) else "fourier"
+    if by_matrix(x, type, dim):
+        return "matrix"
+    return "fourier" if for_cpu(x) else "folded"
 
 
 def for_cpu(x: Tensor) -> bool:
@@ -86,18 +89,26 @@ def cuda_why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
     n = x.shape[dim]
     if n <= LONGEST_CODELET:
         return None
-    if type == 4 and n % 2:
-        return f"the long kernel folds type 4 into n / 2 values, and n = {n} is odd"
-    size = length(n, type, sine)
-    needed = 4 * max(size, circle(size)) * max(4, x.element_size())  # two arrays of complex numbers
-    if needed > checks.SHARED_TUBE:
-        return f"n = {n} takes {needed} bytes of shared memory, past the {checks.SHARED_TUBE} of every GPU"
+    size = length(n, type, sine, fold=True)
+    size = max(size, circle(size))
+    if size > LONGEST_ON_GPUS:
+        return f"n = {n} takes a Fourier transform of {size} values, past the {LONGEST_ON_GPUS} of a block"
+    needed = 2 * size * max(4, x.element_size())
+    if needed > checks.SHARED_TUBE and needed > (given := shared_memory(x.device)):
+        return f"n = {n} takes {needed} bytes of shared memory, past the {given} of this GPU"
     return None
 
 
-def length(n: int, type: int, sine: bool) -> int:
-    """Of the complex Fourier transform that gives a transform of n values."""
-    return {1: 2 * (n + (1 if sine else -1)), 2: n, 3: n, 4: n if n % 2 else n // 2}[type]
+def shared_memory(device: torch.device) -> int:
+    """Bytes that a block of threads may have; without a GPU (fake tensors) those of sm_80, in the emulation its own."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return 163 << 10
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+
+
+def length(n: int, type: int, sine: bool, fold: bool = False) -> int:
+    """Of the complex Fourier transform that gives a transform of n values; fold: type I as half of its even signal."""
+    return {1: (1 if fold else 2) * (n + (1 if sine else -1)), 2: n, 3: n, 4: n if n % 2 else n // 2}[type]
 
 
 def circle(length: int) -> int:
@@ -109,19 +120,19 @@ def circle(length: int) -> int:
     return 0 if rest == 1 else 1 << (2 * length - 2).bit_length()
 
 
-def table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+def table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.device, fold: bool = False) -> Tensor:
     """What `LongTubes` in csrc/cpu/kernels.h lists, as pairs one after the other, from exact angles, rounded once.
 
     Roots exp(-2 pi i j / length) (or of the circle); turns: types 2, 3 exp(i pi k / 2n), 2k <= n, type 4
-    of even n exp(-i pi (4j+1) / 4n) and exp(-i pi k / n); with a circle the chirp exp(-i pi j^2 / length), and the
-    transform of its inverse over the circle.
+    of even n exp(-i pi (4j+1) / 4n) and exp(-i pi k / n), type 1 folded exp(i pi k / length), k <= length; with a
+    circle the chirp exp(-i pi j^2 / length), and the transform of its inverse over the circle.
     """
-    return (_table if outside_modes() else _table.__wrapped__)(n, type, sine, dtype, device)
+    return (_table if outside_modes() else _table.__wrapped__)(n, type, sine, dtype, device, fold)
 
 
 @functools.lru_cache(maxsize=64)
-def _table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    size = length(n, type, sine)
+def _table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.device, fold: bool) -> Tensor:
+    size = length(n, type, sine, fold)
     around = circle(size)
     parts = [_turns(-4 * np.arange(around or size), around or size)]
     if type in (2, 3):
@@ -129,6 +140,8 @@ def _table(n: int, type: int, sine: bool, dtype: torch.dtype, device: torch.devi
     elif type == 4 and n % 2 == 0:
         j = np.arange(size)
         parts += [_turns(-(4 * j + 1), 2 * n), _turns(-2 * j, n)]
+    elif type == 1 and fold:
+        parts.append(_turns(2 * np.arange(size + 1), size))
     if around:
         j = np.arange(size, dtype=np.int64)
         chirp = _turns(-2 * (j * j % (2 * size)), size)
