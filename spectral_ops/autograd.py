@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 below_autograd = torch._C._AutoDispatchBelowAutograd
-PLAIN_VALUES = (type(None), str, int, bool, float)
+PLAIN_VALUES = frozenset((type(None), str, int, bool, float))
 _ORDINARY = (Tensor, torch.nn.Parameter)
 _HOLE = object()  # stands where a tensor was taken out
 

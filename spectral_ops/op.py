@@ -332,9 +332,8 @@ class _Op:
 
         A composition takes any.
         """
-        if self.row.composed or forced() is not None or not _all_native(tensors):
-            return self._compute(args, tensors)
-        return self.plans.run(args, tensors)
+        anew = self.row.composed or forced() is not None
+        return self._compute(args, tensors) if anew else self.plans.run(args, tensors)
 
     def entry(self, *given: Any) -> Any:
         """`run`, as the dispatcher calls it."""
@@ -346,7 +345,7 @@ class _Op:
         return _run(self.row, self.rule, args, tensors)
 
     def _repeats(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> str | None:
-        backend = _pick(self.row, args, tensors)
+        backend = _pick(self.row, args, tensors) if _all_native(tensors) else None
         mixed = backend == "cpp" and self.row.complex_together and _is_mixture(self.row, args, tensors)
         return None if mixed else backend
 

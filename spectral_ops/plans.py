@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .autograd import PLAIN_VALUES, flatten, unflatten
@@ -28,20 +29,20 @@ class Plans:
 
     def __init__(self, rule: ModuleType, compute: Callable[..., Any], repeats: Callable[..., str | None]) -> None:
         self.rule, self.compute, self.repeats = rule, compute, repeats
-        self._known: dict[tuple[Any, ...], Callable[[Tensor], Any] | None] = {}  # None: to the reference
+        self._known: dict[tuple[Any, ...], Callable[[], Any] | None] = {}  # None: to the reference
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
-        """The op's results; of ordinary tensors (`autograd.ordinary`) that are contiguous and not empty."""
+        """The op's results; of ordinary tensors (`autograd.ordinary`)."""
         call = signature(args)
         allocate = self._known.get(call, _unknown)
-        if allocate is None:
-            return self.rule.reference(*args)
-        if allocate is not _unknown:
-            out = allocate(tensors[0])
+        if allocate is not _unknown and _dense(tensors):
+            if allocate is None:
+                return self.rule.reference(*args)
+            out = allocate()
             self.rule.cpp(args, out)
             return out
         out = self.compute(args, tensors)
-        backend = self.repeats(args, tensors) if tensors[0].is_cpu else None
+        backend = self.repeats(args, tensors) if allocate is _unknown and tensors[0].is_cpu else None
         if backend is not None:
             if len(self._known) >= self.MOST:
                 self._known.clear()
@@ -49,7 +50,7 @@ class Plans:
         return out
 
 
-def _unknown(_: Tensor) -> Any:
+def _unknown() -> Any:
     """Stands for a call that was not seen."""
 
 
@@ -70,15 +71,24 @@ def signature(args: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(parts)
 
 
-def _allocator(out: Any) -> Callable[[Tensor], Any]:
-    """A function that makes tensors such as these, not filled, where its argument is."""
+def _dense(tensors: Sequence[Tensor]) -> bool:
+    """Whether the values of all lie as a kernel reads them: what a signature does not say."""
+    for t in tensors:
+        if not t.is_contiguous() or t.is_neg() or t.is_conj():
+            return False
+    return True
+
+
+def _allocator(out: Any) -> Callable[[], Any]:
+    """A function that makes tensors such as these, not filled."""
     if isinstance(out, Tensor):
-        shape, dtype = out.shape, out.dtype
-        return lambda like: like.new_empty(shape, dtype=dtype)
+        return _maker(out)
     results, structure = flatten(out)
-    kind, wanted = type(out), [(t.shape, t.stride(), t.dtype) for t in results]
+    kind, makers = type(out), [_maker(t) for t in results]
+    return lambda: kind(unflatten([make() for make in makers], structure))
 
-    def allocate(like: Tensor) -> Any:
-        return kind(unflatten([like.new_empty_strided(*sizes, dtype=dtype) for *sizes, dtype in wanted], structure))
 
-    return allocate
+def _maker(t: Tensor) -> Callable[[], Tensor]:
+    """`Tensor.new_empty` of a torch.Size takes three times as long as this."""
+    shape, stride, dtype, device = tuple(t.shape), tuple(t.stride()), t.dtype, t.device
+    return lambda: torch.empty_strided(shape, stride, dtype=dtype, device=device)
