@@ -67,6 +67,15 @@ def test_what_the_kernel_does_not_take_as_it_is_is_not_remembered(checks: list[t
         assert len(checks) == 2 * once > 0, args[0].dtype
 
 
+def test_a_remembered_call_of_values_that_lie_otherwise(checks: list[tuple]) -> None:
+    """Strides, conjugation and negation are no part of a signature."""
+    x, w, _ = layer(dtype=torch.complex64)
+    ops.branch_linear(x, w)
+    for other in (x.mT.contiguous().mT, x.conj(), torch._neg_view(x)):
+        torch.testing.assert_close(ops.branch_linear(other, w), other.resolve_neg() @ w.mT)
+    assert len(_OPS["branch_linear"].plans._known) == 1
+
+
 def test_use_comes_first() -> None:
     """A forced backend runs, and raises its reason, though the call was remembered with another one."""
     x, w, b = layer()
