@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from spectral_ops.ops.csg_kernels import slices_of
-from spectral_ops.triton_kernels import tiles
 
 from .filters import CODE, SLICE, resnet56
 
@@ -40,36 +39,29 @@ def _branch_linear(width: int, dtype: torch.dtype) -> list[Any]:
     return [*(_empty(*shape, dtype=dtype) for shape in tensors), "crelu" if dtype.is_complex else "gelu"]
 
 
-def _widest(kernel: str, dtype: torch.dtype) -> int:
-    return max(
-        (row.widest for row in tiles.ROWS if row.kernel == kernel and tiles.kind(dtype) in row.dtypes), default=0
-    )
-
-
-def _network(width: int, dtype: torch.dtype, transform: bool = True, kernel: str = "network") -> list[Any]:
-    """As many layers as the tile row takes in one kernel."""
-    layers = tiles.pick(kernel, dtype, width, 90).blocks["L"] if width <= _widest(kernel, dtype) else 2
+def _network(width: int, dtype: torch.dtype, transform: bool = True) -> list[Any]:
+    """Of eight layers; a kernel's registers do not hang on how many there are."""
     x, matrix = ((N, width, Q), (Q, Q)) if transform else ((Q, N, width), None)
-    name = "crelu" if dtype.is_complex else "gelu"
+    name = "cardioid" if dtype.is_complex else "gelu"
     return [
         _empty(*x, dtype=dtype),
         None if matrix is None else _empty(*matrix, dtype=dtype),
-        [_empty(Q, width, width, dtype=dtype) for _ in range(layers)],
-        [_empty(Q, width, dtype=dtype) for _ in range(layers)],
-        [name] * (layers - 1) + ["none"],
+        [_empty(Q, width, width, dtype=dtype) for _ in range(8)],
+        [_empty(Q, width, dtype=dtype) for _ in range(8)],
+        [name] * 7 + ["none"],
     ]
 
 
-def _target() -> Tensor:
-    return torch.empty(N, dtype=torch.int64, device="meta")
-
-
 def _cross_entropy(width: int, dtype: torch.dtype) -> list[Any]:
-    return [*_network(width, dtype, True, "network_gradients"), _target()]
+    return [*_network(width, dtype), torch.empty(N, dtype=torch.int64, device="meta")]
 
 
 def _ensemble(width: int, dtype: torch.dtype) -> list[Any]:
     return [*_network(width, dtype), _empty(Q, dtype=dtype.to_real()), "probabilities"]
+
+
+def _ensemble_backward(width: int, dtype: torch.dtype) -> list[Any]:
+    return [_empty(N, width, dtype=dtype.to_real()), *_ensemble(width, dtype), True]
 
 
 def _mixture(width: int, dtype: torch.dtype) -> list[Any]:
@@ -77,18 +69,25 @@ def _mixture(width: int, dtype: torch.dtype) -> list[Any]:
 
 
 def _backward(width: int, dtype: torch.dtype) -> list[Any]:
-    x, _, *layers = _network(width, dtype, False, "network_gradients")
+    x, _, *layers = _network(width, dtype, False)
     return [_empty(Q, N, width, dtype=dtype), x, *layers, True]
-
-
-def _two_layers(width: int, dtype: torch.dtype) -> list[Any]:
-    """Wide, or complex: layer by layer, each with an activation before and after."""
-    grad, x, weights, biases, *_ = _backward(width if dtype.is_complex else max(width, 128), dtype)
-    return [grad, x, weights[:2], biases[:2], ["modrelu" if dtype.is_complex else "gelu"] * 2, True]
 
 
 def _with_grads(width: int, dtype: torch.dtype) -> list[Any]:
     return [*_cross_entropy(width, dtype), True]
+
+
+def _layer_by_layer(width: int, dtype: torch.dtype) -> list[Any]:
+    """Past one kernel, two layers, each with an activation before and after."""
+    grad, x, weights, biases, *_ = _backward(max(width, 128), dtype)
+    return [grad, x, weights[:2], biases[:2], ["modrelu" if dtype.is_complex else "gelu"] * 2, True]
+
+
+def _classes(width: int, dtype: torch.dtype) -> list[Any]:
+    """Past one kernel, so many classes."""
+    x, matrix, weights, biases, names, *rest = _with_grads(128, dtype)
+    weights, biases = [weights[0], _empty(Q, width, 128, dtype=dtype)], [biases[0], _empty(Q, width, dtype=dtype)]
+    return [x, matrix, weights, biases, names[-2:], *rest]
 
 
 def _mixture_backward(width: int, dtype: torch.dtype) -> list[Any]:
@@ -176,14 +175,16 @@ CASES: dict[str, list[tuple[str, Make]]] = {
     "branch_linear": [("branch_linear", _branch_linear)],
     "network": [
         ("spectral_mlp", _network),
+        ("spectral_mlp_cross_entropy", _cross_entropy),
         ("spectral_ensemble", _ensemble),
     ],
     "network_gradients": [
         ("branch_mlp_backward", _backward),
         ("spectral_mlp_cross_entropy_with_grads", _with_grads),
+        ("spectral_ensemble_backward", _ensemble_backward),
     ],
-    "layer": [("branch_mlp_backward", _two_layers), ("branch_rnn_backward", _recurrent_backward)],
-    "weights": [("branch_mlp_backward", _two_layers), ("branch_rnn_backward", _recurrent_backward)],
+    "layer": [("branch_mlp_backward", _layer_by_layer), ("branch_rnn_backward", _recurrent_backward)],
+    "weights": [("branch_mlp_backward", _layer_by_layer), ("branch_rnn_backward", _recurrent_backward)],
     "branch_conv2d": [("branch_conv2d", _convolution), ("branch_conv2d_backward", _strided_backward)],
     "conv2d_weights": [("branch_conv2d_backward", _strided_backward)],
     "spectral_linear": [("spectral_linear", _spectral_linear)],
@@ -191,7 +192,11 @@ CASES: dict[str, list[tuple[str, Make]]] = {
     "branch_rnn_backward": [("branch_rnn_backward", _recurrent_backward)],
     "tucker_conv2d": [("tucker_conv2d", _tucker)],
     "tucker_conv2d_backward": [("tucker_conv2d_backward", _tucker_backward)],
-    "branch_ensemble": [("branch_ensemble", _mixture), ("branch_ensemble_backward", _mixture_backward)],
+    "branch_ensemble": [
+        ("branch_ensemble", _mixture),
+        ("branch_ensemble_backward", _mixture_backward),
+        ("spectral_mlp_cross_entropy_with_grads", _classes),
+    ],
     "csg_kernels": [("csg_kernels", _csg)],
     "csg_conv2d": [("csg_conv2d", _csg_conv2d), ("csg_conv2d_backward", _csg_conv2d_backward)],
     "csg_conv2d_persistent": [("csg_conv2d", _csg_conv2d), ("csg_conv2d_backward", _csg_conv2d_backward)],

@@ -141,13 +141,13 @@ def explain(op: str, *args: Any) -> str:
     -> cpp
        reference
     """
-    rows = backends(op, *args)
-    wanted = forced()
-    taken = wanted or next(name for name, reason in rows if reason is None)
+    rows, given = backends(op, *args), complete(op)(args)
+    taken = (wanted := forced()) or next(name for name, reason in rows if reason is None)
     parts = getattr(rule_of(op), "PARTS", ())  # of a composition that has no kernel of its own
     notes = {name: f"  (no: {reason})" for name, reason in rows if reason}
-    if parts:
-        notes["reference"] = f"  (made of {', '.join(parts)}: explain these)"
+    notes |= {"reference": f"  (made of {', '.join(parts)}: explain these)"} if parts else {}
+    if ("triton", None) in rows:
+        notes["triton"] = triton_backend.note(op, given, flatten(given)[0])
     lines = [f"{'->' if name == taken else '  '} {name}{notes.get(name, '')}" for name, _ in rows]
     if wanted and wanted not in dict(rows):
         lines.append(f"-> {wanted}  (no: {op} has no {wanted} kernel)")

@@ -2,8 +2,8 @@
 
 A kernel module `triton_kernels/NAME.py` has `why_not(*args)`, a sentence about sizes or None, and `plan(args, out,
 arch)`, the launches that fill `out`; where a cost model chooses, `pays(*args)` (else the kernels come last), or
-`slower(*args)`, a sentence or None; with READS_STRIDES it takes tensors as they lie in memory. Only those modules
-import triton, and only when a CUDA tensor asks for them.
+`slower(*args)`, a sentence or None; where `explain` has more to say, `note(*args, is_complex)`; with READS_STRIDES it
+takes tensors as they lie in memory. Only those modules import triton, and only when a CUDA tensor asks for them.
 """
 
 from __future__ import annotations
@@ -78,6 +78,13 @@ def slower(name: str, args: Sequence[Any]) -> str | None:
     """Why the reference is expected to be faster than an op's kernels, which forcing them overrides, or None."""
     reason = getattr(kernels(name), "slower", None)
     return reason(*args) if reason else None
+
+
+def note(name: str, args: Sequence[Any], tensors: Sequence[Tensor]) -> str:
+    """What `explain` adds about how the kernels take a call, "" where there is nothing to say."""
+    say = getattr(kernels(name), "note", None)
+    said = say(*args, is_complex=any(t.is_complex() for t in tensors)) if say else None
+    return f"  ({said})" if said else ""
 
 
 def reads_strides(name: str) -> bool:

@@ -59,6 +59,7 @@ _NETWORKS = [
     (64, 28, 28, 15, "dft", True, *_DEEP),
     (17, 7, 10, 10, "dft", True, [8, 5, 9], ["zrelu", "modrelu", "cardioid"]),
     (9, 7, 10, 6, "dft", False, [8, 3], ["cardioid", "none"]),
+    (17, 5, 6, 4, "dft", True, [3, 18, 4, 17, 5], ["none", "cardioid", "none", "crelu", "none"]),  # ranks 3, 4
     (3, 2, 3, 3, "dft", True, [3, 2], ["modrelu", "none"]),
     (3, 2, 4, 3, "dft", False, [3, 2], ["cardioid", "none"]),
     (2, 2, 3, 3, "random", True, [2, 3], ["crelu", "modrelu:0.3"]),
@@ -86,8 +87,8 @@ def _network(n: int, i: int, q: int, p: int, matrix: str | None, imaginary: bool
     x = T((n, i, q)) if matrix else tensor((p, n, i))
     inner = [i, *widths[:-1]]
     weights = [tensor((p, o, w), "weight", imaginary) for w, o in zip(inner, widths, strict=True)]
-    biases = [tensor((p, o), "bias", imaginary) for o in widths[:-1]]
-    return [x, _matrix(p, q, matrix), weights, [*biases, None], list(acts)]
+    biases = [None if a == "none" else tensor((p, o), "bias", imaginary) for o, a in zip(widths, acts, strict=True)]
+    return [x, _matrix(p, q, matrix), weights, [*biases[:-1], None], list(acts)]
 
 
 def _rows() -> list[Sample]:

@@ -55,6 +55,11 @@ def ours(rows: list[Sample]) -> list:
     return [pytest.param(r, id=r.id, marks=[pytest.mark.slow] * (r.values > LARGE)) for r in chosen]
 
 
+def filled(rows: list[Sample], op: str, most: int) -> list[Sample]:
+    """The rows of an op with at most so many values, and no empty tensor."""
+    return [row for row in rows if row.op == op and row.values <= most and "N0" not in row.id.split("-")]
+
+
 def refused(row: Sample, dtype: torch.dtype) -> bool:
     """Whether the kernels decline a row; then forcing them must raise the reason."""
     args = row.make(dtype)
@@ -70,10 +75,14 @@ def test_the_interpreter_runs() -> None:
     assert triton_backend.interpreting()
 
 
+def check_real(row: Sample) -> None:
+    check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)
+
+
 @pytest.mark.parametrize("row", ours(RIGHT))
 def test_values(row: Sample) -> None:
     if not refused(row, torch.float32):
-        check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)
+        check_real(row)
 
 
 @pytest.mark.parametrize("row", ours(RIGHT)[::4])
@@ -89,10 +98,7 @@ def test_values_in_half(row: Sample, dtype: torch.dtype) -> None:
         bounds.check(y, limit, f"result {i}")
 
 
-@pytest.mark.parametrize("row", ours(COMPLEX))
-def test_complex_values(row: Sample) -> None:
-    if refused(row, torch.float32):
-        return
+def check_complex(row: Sample) -> None:
     args = row.make(torch.float32)
     got = results(row.op, args)
     with spectral_ops.use("reference"):
@@ -103,6 +109,12 @@ def test_complex_values(row: Sample) -> None:
         assert y.shape == e.shape and y.dtype == p.dtype and y.is_contiguous()
         if y.numel():
             assert (y - e).norm() <= 40 * torch.finfo(torch.float32).eps * e.norm()
+
+
+@pytest.mark.parametrize("row", ours(COMPLEX))
+def test_complex_values(row: Sample) -> None:
+    if not refused(row, torch.float32):
+        check_complex(row)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -132,8 +144,7 @@ def test_a_program_with_several_tiles(name: str, monkeypatch: pytest.MonkeyPatch
     """Of few samples each tile has a program of its own; of many a program adds the gradients of its tiles."""
     for module in ("network_gradients", "layers"):
         monkeypatch.setattr(triton_backend.kernels(module), "PROGRAMS", 1)
-    row = next(row for row in RIGHT if row.id.startswith(name))
-    check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)
+    check_real(next(row for row in RIGHT if row.id.startswith(name)))
 
 
 CONVOLUTIONS = [*rows_of("tucker_conv2d"), *rows_of("csg_conv2d")]
@@ -186,8 +197,7 @@ def test_a_persistent_convolution(
 def test_a_program_with_several_tiles_of_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("tucker_conv2d", "tucker_conv2d_backward"):
         monkeypatch.setattr(triton_backend.kernels(module), "PROGRAMS", 1)
-    row = next(row for row in RIGHT if row.id.startswith(name))
-    check_values(row.op, lambda seed: row.make(torch.float32, seed=seed), torch.float32)
+    check_real(next(row for row in RIGHT if row.id.startswith(name)))
 
 
 def gradients(op: str, args: list) -> list:
@@ -241,34 +251,62 @@ def test_images_stay_in_their_format(imaginary: bool) -> None:
         assert b[0].flatten(1, 2).is_contiguous(memory_format=torch.channels_last)
 
 
-DEEP = [[T((2, 4, 4), "weight")] * 8 + [T((2, 5, 4), "weight")], [T((2, 4), "bias")] * 8 + [None]]
-WIDE = [[T((2, 140, 4), "weight"), T((2, 5, 140), "weight")], [T((2, 140), "bias"), None]]
-NETWORKS = {"deep": [*DEEP, ["silu"] * 8 + ["tanh"]], "wide": [*WIDE, ["gelu", "tanh"]]}
+WIDE = [[T((2, 140, 4), "weight"), T((2, 5, 140), "weight")], [T((2, 140), "bias"), None], ["gelu", "tanh"]]
 DATA = [T((3, 4, 2)), T((2, 2), "dct2")]
 
 
-@pytest.mark.parametrize(
-    ("op", "network"),
-    [
-        pytest.param("spectral_mlp", "deep", marks=pytest.mark.slow),
-        ("spectral_ensemble", "wide"),
-        ("spectral_mlp_cross_entropy", "wide"),
-    ],
-)
-def test_past_one_kernel_networks_go_layer_by_layer(op: str, network: str) -> None:
+@pytest.mark.parametrize("op", ["spectral_mlp", "spectral_ensemble", "spectral_mlp_cross_entropy"])
+def test_past_one_kernel_networks_go_layer_by_layer(op: str) -> None:
     """Forward, and with the gradients of the op that has them."""
-    layers = NETWORKS[network]
     rest = {"spectral_ensemble": [T((2,), "share"), "logits"], "spectral_mlp_cross_entropy": [T((3,), "class5")]}
-    calls = {op: [*DATA, *layers, *rest.get(op, [])]}
+    calls = {op: [*DATA, *WIDE, *rest.get(op, [])]}
     if op == "spectral_mlp":
-        calls["branch_mlp_backward"] = [T((2, 3, 5)), T((2, 3, 4)), *layers, True]
+        calls["branch_mlp_backward"] = [T((2, 3, 5)), T((2, 3, 4)), *WIDE, True]
     elif op == "spectral_ensemble":
         calls["spectral_ensemble_backward"] = [T((3, 5)), *calls[op], True]
     else:
         calls["spectral_mlp_cross_entropy_with_grads"] = [*calls[op], True]
     for name, row in calls.items():
         args = make(row)
+        assert "-> triton  (layer by layer: a branch with 140 features is past" in spectral_ops.explain(name, *args)
         launches = triton_backend.kernels(name).plan(args, rule_of(name).empty(*args), 90)
         kernels = {launch.kernel.fn.__name__ for launch in launches}
         assert kernels.isdisjoint({"network_kernel", "network_gradients_kernel"}) and len(kernels) > 1
         check_values(name, lambda seed, args=args: args, torch.float32)
+
+
+CHAIN_GRADIENTS = ("branch_mlp_backward", "spectral_linear_backward", "spectral_ensemble_backward")
+
+
+@pytest.mark.parametrize("op", [*CHAIN_GRADIENTS, "spectral_mlp_cross_entropy_with_grads"])
+def test_gradients_are_one_kernel_and_the_sum_of_its_parts(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the transforms; of real and complex networks, of eight layers too."""
+    seen: list[list[str]] = []
+
+    def look(name: str, args: list, out: tuple) -> None:
+        launches = triton_backend.kernels(name).plan(args, out, 90)
+        seen.append([launch.kernel.fn.__name__ for launch in launches if "tubes" not in launch.kernel.fn.__name__])
+
+    monkeypatch.setattr(triton_backend, "run", look)
+    for rows in (RIGHT, COMPLEX):
+        for row in filled(rows, op, 1 << 30):
+            args = row.make(torch.float32)
+            if not refused(row, torch.float32) and "layer by layer" not in spectral_ops.explain(op, *args):
+                results(op, args)
+        assert seen and all(names == ["network_gradients_kernel", "sums_kernel"] for names in seen)
+        seen.clear()
+
+
+def test_a_deep_network_is_one_kernel() -> None:
+    """Of nine layers, and its gradients that and the sum of their parts; past 64 layers they go one by one."""
+    deep = [[T((2, 4, 4), "weight")] * 9, [T((2, 4), "bias")] * 8 + [None], ["silu"] * 8 + ["tanh"]]
+    x = T((2, 3, 4))
+    for name, given in {"spectral_mlp": [x, None, *deep], "branch_mlp_backward": [x, x, *deep, True]}.items():
+        row = Sample(name, "deep", tuple(given))
+        args = row.make(torch.float32)
+        launches = triton_backend.kernels(name).plan(args, rule_of(name).empty(*args), 90)
+        assert len(launches) == 1 + (name == "branch_mlp_backward")
+        assert "layer" not in spectral_ops.explain(name, *args)
+        check_real(row)
+    layers = [[args[2][0]] * 65, [None] * 65, ["none"] * 65]
+    assert "65 layers are past 64" in spectral_ops.explain("spectral_mlp", args[1], None, *layers)

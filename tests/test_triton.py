@@ -93,6 +93,11 @@ def test_every_row_can_be_planned_or_has_a_reason(name: str) -> None:
                 assert planned(name, args, arch), row.id
 
 
+def test_every_op_has_kernels_or_is_made_of_ops_that_have() -> None:
+    for name in TABLE:
+        assert name in OPS or set(op.rule_of(name).PARTS) <= set(OPS), name
+
+
 @every_op
 def test_reasons(name: str) -> None:
     args = typical(name).make(torch.float64)

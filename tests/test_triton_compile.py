@@ -21,14 +21,12 @@ CASES = [] if WHY_NOT else list(resources.cases())
 
 
 def _quick(case: Any) -> bool:
-    """One op of each row and dtype, on the older and the newer architecture in turns; of eight layers, which take
-    long, in float32 at 32 features."""
+    """One op of each row and dtype, on the older and the newer architecture in turns."""
     first = next(c for c in CASES if c.row is case.row and c.dtype == case.dtype)
     return (
         case.op == first.op
         and case.variant == 1
         and case.launch.kernel is first.launch.kernel
-        and (case.row.blocks.get("L", 1) < 8 or (tiles.kind(case.dtype), case.row.widest) == ("float32", 32))
         and case.arch == (90 if tiles.ROWS.index(case.row) % 2 else 80)
     )
 
@@ -53,6 +51,15 @@ def test_a_row_compiles_without_spills_within_the_limits_and_as_the_table_says(c
 def test_the_table_has_every_case_and_no_other() -> None:
     lines = [line for line in resources.TABLE.read_text().splitlines() if " sm_" in line]
     assert [" | ".join(line.strip("| ").split(" | ")[:5]) for line in lines] == [case.id for case in CASES]
+
+
+def test_every_kernel_is_compiled_at_every_row_that_names_it() -> None:
+    """Each row for each of its dtypes and architectures; and no kernel of the package is left out."""
+    wanted = {(row.id, name, arch) for row in tiles.ROWS for name in row.dtypes for arch in row.archs}
+    assert wanted == {(case.row.id, tiles.kind(case.dtype), case.arch) for case in CASES}
+    modules = [path.stem for path in resources.TABLE.parent.glob("*.py")]
+    defined = {name for module in modules for name in vars(triton_backend.kernels(module)) if name.endswith("_kernel")}
+    assert defined == {case.launch.kernel.fn.__name__ for case in CASES}
 
 
 def test_rows_are_in_order_and_say_why() -> None:

@@ -17,7 +17,7 @@ from . import branch_conv2d, sums, tiles
 from .branch_conv2d import READS_STRIDES, gathered, strides
 from .launch import Launch, blocks, planar, precision
 from .layers import PROGRAMS
-from .vocabulary import load, product, store
+from .vocabulary import load, product_conj, store
 
 __all__ = ["READS_STRIDES", "plan", "why_not"]
 
@@ -52,7 +52,7 @@ def conv2d_weights_kernel(
             x_ptr, q, image, y, x, valid, k, x_n, x_q, x_c, x_y, x_x, height, width,
             C, KH, KW, GEOMETRY, False, COMPLEX,
         )  # fmt: skip
-        re, im = product(tl.trans(g_re), tl.trans(g_im), x_re, -x_im, re, im, PRECISION, COMPLEX)
+        re, im = product_conj(tl.trans(g_re), tl.trans(g_im), x_re, x_im, re, im, PRECISION, COMPLEX)
     at = (o[:, None] * C + (k % C)[None, :]) * TAPS + (k // C)[None, :]
     part_ptr = parts_ptr + (split * branches + q) * (O * C * TAPS * PARTS)
     store(part_ptr, at, re, im, (o < O)[:, None] & (k < C * TAPS)[None, :], COMPLEX)

@@ -15,6 +15,10 @@ def why_not(grad_y: Tensor, x: Tensor, weights: Sequence[Tensor], *_: Any) -> st
     return networks.why_not(x, None, weights)
 
 
+def note(grad_y: Tensor, x: Tensor, weights: Sequence[Tensor], *_: Any, is_complex: bool) -> str | None:
+    return networks.layer_by_layer("network_gradients", weights, is_complex)
+
+
 def plan(args: list[Any], out: tuple[Tensor, list[Tensor], list[Tensor]], arch: int) -> list[Launch]:
     (grad, x, *layers, want), (grad_x, grad_weights, grad_biases) = args, out
     net = networks.Network(*layers)

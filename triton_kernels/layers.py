@@ -1,4 +1,4 @@
-"""A network and its gradients layer by layer: where one kernel cannot keep all of it, as wide and complex ones.
+"""A network and its gradients layer by layer: where one kernel cannot keep all of it, as of wide ones.
 
 Forward again, z_j = act(z_(j-1)) w_j^T + b_j, with every z_j in memory; then back with two kernels a layer: the
 gradient of what it was applied to, g_(j-1) = d conj(w_j) with d = g_j act'(z_j), and that of its weights,
@@ -15,7 +15,7 @@ from torch import Tensor
 from . import branch_ensemble, branch_linear, networks, sums, tiles, tubes
 from .launch import Launch, blocks, named, padded, planar, precision
 from .networks import Network, logits_gradient
-from .vocabulary import activate, descend, load, product, store
+from .vocabulary import activate, descend, load, product, product_conj, store
 
 PROGRAMS = 264  # about so many: two for each multiprocessor of an H200; a constant, for the sums' order hangs on it
 TYPES = {
@@ -148,7 +148,7 @@ def weights_kernel(
             sum_re, sum_im = sum_re + tl.sum(d_re.to(tl.float32), 0), sum_im + tl.sum(d_im.to(tl.float32), 0)
         x_re, x_im = input_block(x_ptr, x0_ptr, row, r, valid, n, branches, i, I, X_NAME, X_OFFSET, COMPLEX)
         d_re, d_im = tl.trans(d_re.to(TYPE)), tl.trans(d_im.to(TYPE))
-        re, im = product(d_re, d_im, x_re.to(TYPE), -x_im.to(TYPE), re, im, PRECISION, COMPLEX)
+        re, im = product_conj(d_re, d_im, x_re.to(TYPE), x_im.to(TYPE), re, im, PRECISION, COMPLEX)
     part_ptr = parts_ptr + (split * branches + q) * total + start
     store(part_ptr, o[:, None] * I + i[None, :], re, im, (o < O)[:, None] & (i < I)[None, :], COMPLEX)
     if BIAS:
@@ -259,7 +259,7 @@ def forward(
     mixture: Tensor | None = None,
 ) -> list[Launch]:  # fmt: skip
     """As `networks.plan`, which it is where one kernel takes all layers; else a launch a layer."""
-    if net.fits("network", arch):
+    if net.too_large("network") is None:
         return networks.plan(x, transform, net, arch, logits, target, losses, shares, space, mixture)
     h, launches = transformed(x, transform, net, arch)
     for j, (w, b, activation) in enumerate(zip(net.weights, net.biases, net.activations, strict=True)):

@@ -2,7 +2,8 @@
 
 A program takes a tile of samples and a group of branches. The transform of the tile, for all branches of the group at
 once, goes through a buffer that the second-level cache holds; a branch then runs all its layers in registers, each
-layer's result the next one's operand. What comes out of the last layer is stored, or becomes a loss, or is mixed.
+layer's result the next one's operand. Layers are a loop, their blocks those of the widest: neither the code nor its
+registers grow with the depth. What comes out of the last layer is stored, or becomes a loss, or is mixed.
 """
 
 from __future__ import annotations
@@ -21,32 +22,62 @@ from .tubes import tile_to_branches
 from .vocabulary import activate, load, product, store
 
 LONGEST = 256  # values of a tube, whose transform is a product
+DEEPEST = 64  # layers of one kernel: a power of two; each costs two pointers of its arguments
+
+
+@triton.jit
+def entry(values, j, COUNT: tl.constexpr, FIRST: tl.constexpr = 0, SPAN: tl.constexpr = DEEPEST):
+    """values[j], for a j that a loop counts, bit by bit: a predicate for each of the values would spill."""
+    if SPAN == 0:
+        found = values[FIRST]
+    elif FIRST + SPAN >= COUNT:
+        found = entry(values, j, COUNT, FIRST, SPAN // 2)
+    else:
+        low, high = entry(values, j, COUNT, FIRST, SPAN // 2), entry(values, j, COUNT, FIRST + SPAN, SPAN // 2)
+        found = tl.where((j & SPAN) == 0, low, high)
+    return found
+
+
+@triton.jit
+def layer_of(weights, biases, j, INS: tl.constexpr, OUTS: tl.constexpr, BIASED: tl.constexpr, LAYERS: tl.constexpr):
+    """Layer j: its weight, its bias, features in and out, and values of its bias, 0 where it has none."""
+    return (
+        entry(weights, j, LAYERS), entry(biases, j, LAYERS), entry(INS, j, LAYERS), entry(OUTS, j, LAYERS),
+        entry(BIASED, j, LAYERS),
+    )  # fmt: skip
 
 
 @triton.jit
 def affine(
-    h_re, h_im, weight_ptr, bias_ptr, q,
-    I: tl.constexpr, O: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr,
-    COMPLEX: tl.constexpr, PRECISION: tl.constexpr,
+    h_re, h_im, weight_ptr, bias_ptr, q, I, O, biased,
+    BLOCK_N: tl.constexpr, BLOCK_F: tl.constexpr, COMPLEX: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """z = h w^T + b of branch q, in float32."""
-    i, o = tl.arange(0, BLOCK_I), tl.arange(0, BLOCK_O)
+    i, o = tl.arange(0, BLOCK_F), tl.arange(0, BLOCK_F)
     there = (i[:, None] < I) & (o[None, :] < O)
     w_re, w_im = load(weight_ptr, (q * O + o)[None, :] * I + i[:, None], there, COMPLEX)
-    z_re = tl.zeros((BLOCK_N, BLOCK_O), tl.float32)
-    z_im = tl.zeros((BLOCK_N, BLOCK_O), tl.float32)
+    z_re = tl.zeros((BLOCK_N, BLOCK_F), tl.float32)
+    z_im = tl.zeros((BLOCK_N, BLOCK_F), tl.float32)
     h_re, h_im = h_re.to(w_re.dtype), h_im.to(w_re.dtype)
     z_re, z_im = product(h_re, h_im, w_re, w_im, z_re, z_im, PRECISION, COMPLEX)
-    if bias_ptr is not None:
-        b_re, b_im = load(bias_ptr, q * O + o, o < O, COMPLEX)
-        z_re, z_im = z_re + b_re[None, :], z_im + b_im[None, :]
-    return z_re, z_im
+    b_re, b_im = load(bias_ptr, q * O + o, o < biased, COMPLEX)
+    return z_re + b_re[None, :], z_im + b_im[None, :]
 
 
 @triton.jit
-def within(re, im, valid, O: tl.constexpr, BLOCK_O: tl.constexpr):
+def activate_as(re, im, j, KINDS: tl.constexpr, NAMES: tl.constexpr, OFFSETS: tl.constexpr, COMPLEX: tl.constexpr):
+    """The activation of number `j` among KINDS different ones."""
+    y_re, y_im = activate(re, im, NAMES[0], OFFSETS[0], COMPLEX)
+    for k in tl.static_range(1, KINDS):
+        other_re, other_im = activate(re, im, NAMES[k], OFFSETS[k], COMPLEX)
+        y_re, y_im = tl.where(j == k, other_re, y_re), tl.where(j == k, other_im, y_im)
+    return y_re, y_im
+
+
+@triton.jit
+def within(re, im, valid, O, BLOCK_F: tl.constexpr):
     """0 beyond the valid rows and O columns: an infinite value that met a padded zero is NaN there."""
-    there = valid[:, None] & (tl.arange(0, BLOCK_O) < O)[None, :]
+    there = valid[:, None] & (tl.arange(0, BLOCK_F) < O)[None, :]
     return tl.where(there, re, 0.0), tl.where(there, im, 0.0)
 
 
@@ -92,9 +123,9 @@ def logits_gradient(
 @triton.jit
 def network_kernel(
     x_ptr, transform_ptr, branches_ptr, weights, biases, logits_ptr, target_ptr, shares_ptr, parts_ptr, n, branches,
-    Q: tl.constexpr, WIDTHS: tl.constexpr, PADDED: tl.constexpr, NAMES: tl.constexpr, OFFSETS: tl.constexpr,
-    LAYERS: tl.constexpr, SOFTMAX: tl.constexpr, X_COMPLEX: tl.constexpr, COMPLEX: tl.constexpr,
-    PRECISION: tl.constexpr,
+    Q: tl.constexpr, INS: tl.constexpr, OUTS: tl.constexpr, BIASED: tl.constexpr, LAYERS: tl.constexpr,
+    KIND: tl.constexpr, KINDS: tl.constexpr, NAMES: tl.constexpr, OFFSETS: tl.constexpr, SOFTMAX: tl.constexpr,
+    X_COMPLEX: tl.constexpr, COMPLEX: tl.constexpr, PRECISION: tl.constexpr, BLOCK_F: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """logits_ptr, target_ptr, shares_ptr: None where there is no such argument.
@@ -102,10 +133,8 @@ def network_kernel(
     parts_ptr: with a target each tile's sum of losses, (tiles, branches); with shares each group's mixture,
     (groups, n, C).
     """
-    I: tl.constexpr = WIDTHS[0]
-    C: tl.constexpr = WIDTHS[LAYERS]
-    BLOCK_I: tl.constexpr = PADDED[0]
-    BLOCK_C: tl.constexpr = PADDED[LAYERS]
+    I: tl.constexpr = INS[0]
+    C: tl.constexpr = OUTS[LAYERS - 1]
     pid = tl.program_id(0).to(tl.int64)
     n = tl.cast(n, tl.int64)
     groups = tl.cdiv(branches, GROUP)
@@ -119,30 +148,31 @@ def network_kernel(
             I, Q, X_COMPLEX, COMPLEX, PRECISION, BLOCK_N, BLOCK_R, BLOCK_P, BLOCK_Q,
         )  # fmt: skip
         tl.debug_barrier()  # one thread's stores are another one's loads
-    i, c = tl.arange(0, BLOCK_I), tl.arange(0, BLOCK_C)
-    mixture = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
+    c = tl.arange(0, BLOCK_F)
+    mixture = tl.zeros((BLOCK_N, BLOCK_F), tl.float32)
     there = valid[:, None] & (c < C)[None, :]
     for q in range(group * GROUP, end):
         h_re, h_im = load(
-            branches_ptr, (q * n + rows)[:, None] * I + i[None, :], valid[:, None] & (i < I)[None, :], COMPLEX
+            branches_ptr, (q * n + rows)[:, None] * I + c[None, :], valid[:, None] & (c < I)[None, :], COMPLEX
         )
-        for j in tl.static_range(LAYERS):
+        h_re, h_im = h_re.to(tl.float32), h_im.to(tl.float32)
+        for j in range(LAYERS):
+            w_ptr, b_ptr, i, o, biased = layer_of(weights, biases, j, INS, OUTS, BIASED, LAYERS)
             z_re, z_im = affine(
-                h_re, h_im, weights[j], biases[j], q,
-                WIDTHS[j], WIDTHS[j + 1], BLOCK_N, PADDED[j], PADDED[j + 1], COMPLEX, PRECISION,
+                h_re, h_im, w_ptr, b_ptr, q, i, o, biased, BLOCK_N, BLOCK_F, COMPLEX, PRECISION
             )  # fmt: skip
-            h_re, h_im = activate(z_re, z_im, NAMES[j], OFFSETS[j], COMPLEX)
-            h_re, h_im = within(h_re, h_im, valid, WIDTHS[j + 1], PADDED[j + 1])
+            h_re, h_im = activate_as(z_re, z_im, entry(KIND, j, LAYERS), KINDS, NAMES, OFFSETS, COMPLEX)
+            h_re, h_im = within(h_re, h_im, valid, o, BLOCK_F)
         if logits_ptr is not None:
             store(logits_ptr, (q * n + rows)[:, None] * C + c[None, :], h_re, h_im, there, COMPLEX)
         if target_ptr is not None:
             target = tl.load(target_ptr + rows, mask=valid, other=0)
-            _, log_sum = softmax(h_re, C, BLOCK_C)
+            _, log_sum = softmax(h_re, C, BLOCK_F)
             hit = tl.sum(tl.where(c[None, :] == target[:, None], h_re, 0.0), 1)
             tl.store(parts_ptr + tile * branches + q, tl.sum(tl.where(valid, log_sum - hit, 0.0), 0))
         if shares_ptr is not None:
             if SOFTMAX:
-                h_re, _ = softmax(h_re, C, BLOCK_C)
+                h_re, _ = softmax(h_re, C, BLOCK_F)
             mixture += h_re * tl.load(shares_ptr + q).to(tl.float32)
     if shares_ptr is not None:
         tl.store(parts_ptr + (group * n + rows)[:, None] * C + c[None, :], mixture, mask=there)
@@ -160,24 +190,40 @@ class Network(NamedTuple):
         return (self.weights[0].shape[2], *(w.shape[1] for w in self.weights))
 
     def arguments(self) -> dict[str, Any]:
-        return {"weights": tuple(map(planar, self.weights)), "biases": tuple(map(planar, self.biases))}
+        biases = (w if b is None else b for w, b in zip(self.weights, self.biases, strict=True))
+        return {"weights": tuple(map(planar, self.weights)), "biases": tuple(map(planar, biases))}
 
     def constants(self) -> dict[str, Any]:
-        names, offsets = zip(*map(named, self.activations), strict=True)
+        every = list(map(named, self.activations))
+        kinds = list(dict.fromkeys(every))
+        names, offsets = zip(*kinds, strict=True)
         widths, is_complex = self.widths, self.weights[0].is_complex()
+        biased = tuple(0 if b is None else b.shape[1] for b in self.biases)
         return {
-            "WIDTHS": widths, "PADDED": tuple(map(padded, widths)), "NAMES": names, "OFFSETS": offsets,
-            "LAYERS": len(self.weights), "COMPLEX": is_complex, "PRECISION": precision(),
+            "INS": widths[:-1], "OUTS": widths[1:], "BIASED": biased,
+            "LAYERS": len(self.weights), "KIND": tuple(map(kinds.index, every)), "KINDS": len(kinds), "NAMES": names,
+            "OFFSETS": offsets, "COMPLEX": is_complex, "PRECISION": precision(), "BLOCK_F": padded(max(widths)),
         }  # fmt: skip
 
     def tile(self, kernel: str, arch: int) -> tiles.Tile:
         return tiles.pick(kernel, self.weights[0].dtype, max(self.widths), arch)
 
-    def fits(self, kernel: str, arch: int) -> bool:
-        """Whether one kernel takes all layers, which it unrolls; a tile's L says how many of them."""
-        if tiles.too_wide(kernel, self.weights[0].dtype, *self.widths):
-            return False
-        return len(self.weights) <= self.tile(kernel, arch).blocks["L"]
+    def too_large(self, kernel: str, is_complex: bool = False) -> str | None:
+        """Why `kernel` cannot take all layers at once, or None; is_complex: they will be made complex."""
+        if len(self.weights) > DEEPEST:
+            return f"{len(self.weights)} layers are past {DEEPEST}, the arguments of one kernel"
+        dtype = torch.complex64 if is_complex else self.weights[0].dtype
+        return tiles.too_wide(kernel, dtype, *self.widths)
+
+
+def layer_by_layer(kernel: str, weights: Sequence[Tensor], is_complex: bool) -> str | None:
+    """What `explain` says of a network that `layers` takes instead of the kernel."""
+    reason = Network(weights, [], []).too_large(kernel, is_complex)
+    return f"layer by layer: {reason}" if reason else None
+
+
+def note(x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: Any, is_complex: bool) -> str | None:
+    return layer_by_layer("network", weights, is_complex)
 
 
 def why_not(x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: Any) -> str | None:

@@ -15,6 +15,12 @@ def why_not(grad_y: Tensor, x: Tensor, transform: Tensor | None, weights: Sequen
     return networks.why_not(x, transform, weights)
 
 
+def note(
+    grad_y: Tensor, x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: Any, is_complex: bool
+) -> str | None:
+    return networks.layer_by_layer("network_gradients", weights, is_complex)
+
+
 def plan(args: list[Any], out: tuple[Any, ...], arch: int) -> list[Launch]:
     (grad, x, transform, *network, shares, space, want), (grad_x, grad_weights, grad_biases, grad_shares) = args, out
     net = networks.Network(*network)

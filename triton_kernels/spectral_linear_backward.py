@@ -16,6 +16,12 @@ def why_not(grad_y: Tensor, x: Tensor, y: Tensor, transform: Tensor, weight: Ten
     return networks.why_not(x, transform, [weight])
 
 
+def note(
+    grad_y: Tensor, x: Tensor, y: Tensor, transform: Tensor, weight: Tensor, *_: Any, is_complex: bool
+) -> str | None:
+    return networks.layer_by_layer("network_gradients", [weight], is_complex)
+
+
 def adjoint(matrix: Tensor) -> Tensor:
     return matrix.mH.resolve_conj().contiguous()
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from . import layers, networks
 from .launch import Launch
-from .networks import why_not
+from .networks import note, why_not
 
-__all__ = ["plan", "why_not"]
+__all__ = ["note", "plan", "why_not"]
 
 
 def plan(args: list[Any], out: Tensor, arch: int) -> list[Launch]:

@@ -18,6 +18,10 @@ def why_not(x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: 
     return networks.why_not(x, transform, weights)
 
 
+def note(x: Tensor, transform: Tensor | None, weights: Sequence[Tensor], *_: Any, is_complex: bool) -> str | None:
+    return networks.layer_by_layer("network_gradients", weights, is_complex)
+
+
 def plan(args: list[Any], out: tuple[Any, ...], arch: int) -> list[Launch]:
     (x, transform, *network, target, want), (losses, logits, grad_x, grad_weights, grad_biases) = args, out
     net = networks.Network(*network)

@@ -70,17 +70,19 @@ ROWS: tuple[Tile, ...] = (
     Tile("branch_linear", _REAL, 64, {"N": 64, "O": 64, "I": 32}, 8, 2, WGMMA, "64 features twice 32 deep: no spills"),
     Tile("branch_linear", _REAL, 256, {"N": 64, "O": 128, "I": 32}, 8, 3, WGMMA, "128 outputs a pass over x"),
     Tile("branch_linear", _COMPLEX, 256, {"N": 64, "O": 32, "I": 16}, 8, 1, WGMMA, "as tubes of complex64"),
-    # network: a tile of N samples through at most L layers, for G branches at a time; the transform's blocks are R x Q
-    Tile("network", _REAL, 32, {"N": 64, "G": 16, "R": 64, "Q": 32, "L": 8}, 4, 1, WGMMA, "they stay in registers"),
-    Tile("network", _REAL, 64, {"N": 32, "G": 16, "R": 64, "Q": 32, "L": 8}, 8, 1, MMA, "64 samples spill in tf32x3"),
-    Tile("network", _REAL, 128, {"N": 16, "G": 16, "R": 32, "Q": 32, "L": 2}, 8, 1, MMA, "32 samples spill in tf32x3"),
-    Tile("network", _COMPLEX, 32, {"N": 16, "G": 16, "R": 32, "Q": 16, "L": 8}, 8, 1, MMA, "more samples spill"),
-    Tile("network", _COMPLEX, 64, {"N": 16, "G": 16, "R": 32, "Q": 16, "L": 2}, 8, 1, MMA, "8 layers spill"),
-    # network_gradients: the same tiles forward and back; z_j wait in a buffer
-    Tile("network_gradients", ("float32",), 32, {"N": 16, "L": 8}, 4, 1, MMA, "32 samples spill in tf32x3"),
-    Tile("network_gradients", ("half",), 32, {"N": 64, "L": 8}, 4, 1, MMA, "as network"),
-    Tile("network_gradients", _REAL, 64, {"N": 32, "L": 2}, 8, 1, MMA, "as network; 250 registers with 2 layers"),
-    # layer, weights: the gradients of wider and of complex networks, a product at a time
+    # network: a tile of N samples through its layers, for G branches at a time; the transform's blocks are R x Q
+    Tile("network", ("float32",), 32, {"N": 64, "G": 16, "R": 64, "Q": 32}, 8, 1, WGMMA, "four warps spill on sm_80"),
+    Tile("network", ("half",), 32, {"N": 64, "G": 16, "R": 64, "Q": 32}, 4, 1, WGMMA, "all stays in registers"),
+    Tile("network", _REAL, 64, {"N": 16, "G": 16, "R": 32, "Q": 32}, 8, 1, MMA, "32 samples spill 4 bytes", (80,)),
+    Tile("network", _REAL, 64, {"N": 32, "G": 16, "R": 64, "Q": 32}, 8, 1, MMA, "and not on sm_90", (90,)),
+    Tile("network", _REAL, 128, {"N": 16, "G": 16, "R": 32, "Q": 32}, 8, 1, MMA, "32 samples spill in tf32x3"),
+    Tile("network", _COMPLEX, 64, {"N": 16, "G": 16, "R": 32, "Q": 16}, 8, 1, MMA, "more samples spill"),
+    # network_gradients: the same tiles forward and back, z_j waiting in a buffer; sums are added to once a tile
+    Tile("network_gradients", ("float32",), 32, {"N": 32}, 4, 1, MMA, "250 registers; the fewer tiles the fewer sums"),
+    Tile("network_gradients", ("half",), 32, {"N": 64}, 8, 1, WGMMA, "four warps spill on sm_80"),
+    Tile("network_gradients", _REAL, 64, {"N": 32}, 8, 1, MMA, "as network"),
+    Tile("network_gradients", _COMPLEX, 32, {"N": 16}, 8, 1, MMA, "32 samples spill"),
+    # layer, weights: the gradients of wider networks, a product at a time
     Tile("layer", _REAL, 256, {"N": 64, "J": 64, "K": 32}, 8, 2, WGMMA, "as branch_linear of 64"),
     Tile("layer", _COMPLEX, 256, {"N": 64, "J": 32, "K": 16}, 8, 1, WGMMA, "as branch_linear"),
     Tile("weights", _REAL, 256, {"N": 32, "O": 64, "I": 64}, 8, 1, WGMMA, "64 x 64 sums over eight warps"),

@@ -62,6 +62,17 @@ def product(a_re, a_im, b_re, b_im, re, im, PRECISION: tl.constexpr, COMPLEX: tl
     return re, im
 
 
+@triton.jit
+def product_conj(a_re, a_im, b_re, b_im, re, im, PRECISION: tl.constexpr, COMPLEX: tl.constexpr):
+    """(re, im) + a conj(b)."""
+    re = dot(a_re, b_re, re, PRECISION)
+    if COMPLEX:
+        re = dot(a_im, b_im, re, PRECISION)
+        im = dot(a_im, b_re, im, PRECISION)
+        im = dot(-a_re, b_im, im, PRECISION)
+    return re, im
+
+
 # ---- activations: `spectral_ops/ops/activations.py` has the formulas ------------------------------------------------
 @triton.jit
 def tanh(x):
