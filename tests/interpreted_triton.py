@@ -6,7 +6,8 @@ The same rows and bounds as in tests/test_backends.py and tests/test_complex.py.
 - the rounding of tensor cores: `tl.dot` is numpy's product in float32 whatever the precision asked for; bfloat16 it
   would multiply as the integers that its bits are, so the kernels widen it there (`vocabulary.dot`); and it truncates
   where a GPU rounds to bfloat16, which `interpreter.mend` puts right;
-- races between the threads of a block, and accesses out of bounds: a GPU's sanitizer will;
+- races between the threads of a block: a GPU's sanitizer will. Accesses out of bounds it makes like any other, so
+  tests put guards around a launch's memory (`between_guards`);
 - shared memory and registers: tests/test_triton_compile.py holds those.
 """
 
@@ -19,6 +20,8 @@ import interpreter
 import numpy as np
 import pytest
 import torch
+import triton
+import triton.language as tl
 from calls import results
 from complex_samples import COMPLEX
 from samples import LAYOUTS, RIGHT, Sample, T, floating, make, map_tensors, rows_of
@@ -30,6 +33,8 @@ from spectral_ops.autograd import flatten
 from spectral_ops.op import rule_of
 from spectral_ops.ops import spectral_conv2d
 from spectral_ops.table import TABLE
+from spectral_ops.triton_kernels import tiles
+from spectral_ops.triton_kernels.launch import Launch
 
 interpreter.mend()
 OPS = [name for name, row in TABLE.items() if "triton" in row.backends]
@@ -135,6 +140,74 @@ def test_layouts(op: str, layout: str) -> None:
 def test_nan_and_inf_pass_through(row: Sample, value: float) -> None:
     if not refused(row, torch.float32):
         check_extremes(row, value)
+
+
+GUARD = 4096  # values on both sides: more than any block
+
+
+def between_guards(launches: list[Launch]) -> None:
+    """Run launches on copies of their tensors that lie between NaN: what is read there spoils the results, what is
+    written there is found. Kernels read what they write, so one copy serves all launches."""
+    copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def copy(t: torch.Tensor) -> torch.Tensor:
+        whole = t.new_empty(0).set_(t.untyped_storage())
+        if not t.numel():
+            return t
+        if whole.data_ptr() not in copies:
+            buffer = t.new_full((whole.numel() + 2 * GUARD,), torch.nan if t.is_floating_point() else -1)
+            buffer[GUARD:-GUARD] = whole
+            copies[whole.data_ptr()] = whole, buffer
+        return copies[whole.data_ptr()][1].as_strided(t.shape, t.stride(), GUARD + t.storage_offset())
+
+    for launch in launches:
+        launch._replace(arguments={k: map_tensors(copy, value) for k, value in launch.arguments.items()}).run()
+    for whole, buffer in copies.values():
+        around = torch.cat([buffer[:GUARD], buffer[-GUARD:]])
+        assert bool((around.isnan() if around.is_floating_point() else around == -1).all()), "written out of bounds"
+        whole.copy_(buffer[GUARD:-GUARD])
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All launches run between guards, and buffers start as NaN: nobody reads what nobody wrote."""
+    monkeypatch.setattr(triton_backend, "run", lambda name, args, out: between_guards(
+        triton_backend.kernels(name).plan(args, out, 90)
+    ))  # fmt: skip
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("guarded")
+@pytest.mark.parametrize("op", OPS)
+def test_stays_inside_its_memory(op: str) -> None:
+    """Every op at the largest size that is quick, real and complex."""
+    for check, rows in ((check_real, RIGHT), (check_complex, COMPLEX)):
+        by_size = sorted(filled(rows, op, 800), key=lambda row: -row.values)
+        row = next((row for row in by_size if not refused(row, torch.float32)), None)
+        assert row or rows is COMPLEX
+        if row:
+            check(row)
+
+
+@triton.jit
+def _faulty_kernel(x_ptr, y_ptr, n, BEFORE: tl.constexpr, BEYOND: tl.constexpr):
+    at = tl.arange(0, 16)
+    tl.store(y_ptr + at, tl.load(x_ptr + at - BEFORE, mask=at < n, other=0.0), mask=at < n + BEYOND)
+
+
+@pytest.mark.parametrize(("before", "beyond"), [(0, 0), (1, 0), (0, 1)], ids=["right", "reads", "writes"])
+def test_the_guards_find_faults(before: int, beyond: int) -> None:
+    x, y = torch.ones(9), torch.zeros(9)
+    constants = {"BEFORE": before, "BEYOND": beyond}
+    launch = Launch(_faulty_kernel, 1, {"x_ptr": x, "y_ptr": y, "n": 9}, constants, tiles.ROWS[0])
+    if beyond:
+        with pytest.raises(AssertionError, match="written out of bounds"):
+            between_guards([launch])
+    else:
+        between_guards([launch])
+        assert y.isnan().tolist() == [before == 1] + [False] * 8
 
 
 @pytest.mark.parametrize(
