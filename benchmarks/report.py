@@ -49,6 +49,10 @@ HEAD = (
     "GB/s",
     "share",
 )
+PAGE = """Milliseconds a call; *times faster* than the fastest of the others in the same run; *A/A noise*: the larger
+spread, of ours or of that one, between its turns; errors relative to float64; *-*: not run, or not there. Made by
+`python -m benchmarks.report --rows FILE.json --markdown`.
+"""
 OTHERS = ("eager", "compile", "scipy", "torch-dct")  # the kinds of contenders that ours is compared with
 Row = dict[str, Any]
 
@@ -58,7 +62,7 @@ def main() -> None:
     if options.rows:
         stored = json.loads(options.rows.read_text())
         rows = [row for row in stored["rows"].values() if wanted(row["case"], options.filter)]
-        print(markdown(rows) if options.markdown else table(rows))
+        print(markdown(rows, stored["runs"]) if options.markdown else table(rows))
         return
     if not measure.allocator_is_warm():
         # glibc reads these when a process starts
@@ -83,7 +87,7 @@ def main() -> None:
         write(options.out, run, rows)  # after every case: an interrupted run loses nothing
     print(summary(rows), f"rows written to {options.out}", sep="\n")
     if options.markdown:
-        print("\n" + markdown(rows))
+        print("\n" + markdown(rows, {run["date"]: run}))
 
 
 def _options() -> argparse.Namespace:
@@ -92,7 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short timings, no large case: a look, not a measurement")
     out_help = "JSON (default: runs/benchmarks.json); rows of cases measured now replace those in it"
     parser.add_argument("--out", type=Path, metavar="FILE", default=OUT, help=out_help)
-    parser.add_argument("--markdown", action="store_true", help="print the README's table, too")
+    parser.add_argument("--markdown", action="store_true", help="as a Markdown table, too; with --rows alone")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="measure nothing: print the table of a JSON file")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (it takes most of the time)")
     parser.add_argument("--threads", type=int, help="threads of torch (default: as torch chooses)")
@@ -303,21 +307,20 @@ def summary(rows: Iterable[Row]) -> str:
     return "\n".join([text, *missed, *(f"  no result of ours: {name}" for name in failed)])
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """The README's table: the papers' shapes, without the odd ones."""
-    lines = [
-        "| case | ours ms | eager ms | compile ms | scipy ms | times faster | target | A/A noise |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+def markdown(rows: Iterable[Row], runs: Mapping[str, Any]) -> str:
+    """The page of the papers' shapes, without the odd ones; each row with the commit it was measured at."""
+    heads = ("ours", *OTHERS, "times faster", "target", "A/A noise", "error", "scipy's", "commit")
+    lines = [PAGE, f"| case | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for row in rows:
         if row["group"] != "targets":
             continue
-        ms, best = row["ms"], row["baseline"]
-        times = [ms.get("ours"), _eager(row), ms.get("compile"), ms.get("scipy")]
+        ms, best, errors = row["ms"], row["baseline"], row["error"]
+        times = [ms.get("ours"), _eager(row), *(ms.get(name) for name in OTHERS[1:])]
         noise = [row["noise"][name] for name in ("ours", best) if name in row["noise"]]
-        cells = [row["case"], *(_number(t, ".3g") for t in times), f"**{_number(row.get('ratio'), '.1f')}**"]
-        cells += [_number(row["target"], "g"), _percent(noise) + " %"]
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = [row["case"], *(_number(t, ".3g") for t in times), f"**{_number(row.get('ratio'), '.2f')}**"]
+        cells += [_number(row["target"], ".3g"), _percent(noise) + " %"]
+        cells += [_number(errors.get(name), ".1e") for name in ("ours", "scipy")]
+        lines.append("| " + " | ".join([*cells, runs[row["run"]]["commit"]]) + " |")
     return "\n".join(lines)
 
 
