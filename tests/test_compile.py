@@ -48,23 +48,28 @@ def test_opcheck(op: str, dtype: torch.dtype) -> None:
     assert found == dict.fromkeys(checks, "SUCCESS")
 
 
-def loss_of(op: str, args: list[Any]) -> Tensor:
-    return sum((y.double().sin() * (k + 1)).sum() for k, y in enumerate(results(op, args)) if y.numel())
+def loss_of(made: list[Tensor]) -> Tensor:
+    return sum((y.double().sin() * (k + 1)).sum() for k, y in enumerate(made) if y.numel())
 
 
 def check_compiled(op: str, sizes: list[list[Any]], **kwargs: Any) -> None:
     """Values and gradients of the compiled op equal the eager ones for all arguments, without a graph break."""
     _, structure = flatten(sizes[0])
 
-    def f(tensors: list[Tensor]) -> Tensor:
-        return loss_of(op, unflatten(tensors, structure)) * 2
+    def f(tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        made = results(op, unflatten(tensors, structure))
+        return loss_of(made), made
 
     compiled = torch.compile(f, fullgraph=True, **kwargs)
     for args in sizes:
         tensors = [t.requires_grad_(floating(t)) for t in flatten(args)[0]]
         leaves = [t for t in tensors if t.requires_grad]
-        got, wanted = compiled(tensors), f(tensors)
-        torch.testing.assert_close(got, wanted)
+        (got, made), (wanted, eager) = compiled(tensors), f(tensors)
+        torch.testing.assert_close(made, eager)
+        # where an op is made of parts inductor sums them in another order; the loss, in float64, adds nothing to that
+        apart = [float((a - b).detach().abs().double().sum()) for a, b in zip(made, eager, strict=True)]
+        bound = 1e-7 + sum(distance * (k + 1) for k, distance in enumerate(apart))
+        torch.testing.assert_close(got, wanted, rtol=1e-7, atol=bound)
         grads = torch.autograd.grad(got, leaves, allow_unused=True)
         expected = torch.autograd.grad(wanted, leaves, allow_unused=True)
         for a, b in zip(grads, expected, strict=True):
