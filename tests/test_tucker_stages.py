@@ -18,7 +18,8 @@ pytestmark = [
     pytest.mark.skipif(native.status()["cpu"] is not None, reason=str(native.status()["cpu"])),
 ]
 LAYOUTS = (torch.channels_last, torch.contiguous_format)
-# N, C, O, r_in, r_out, (H, W): few pixels, one channel, rank 1, many pixels with few and with many channels
+# N, C, O, r_in, r_out, (H, W): few pixels, one channel, rank 1, many pixels with few and with many channels; in
+# reach of the window
 SIZES = (
     (3, 16, 20, 4, 5, (7, 9)),
     (2, 8, 64, 1, 1, (1, 1)),
@@ -26,6 +27,7 @@ SIZES = (
     (8, 1, 6, 1, 3, (16, 16)),
     (40, 64, 64, 9, 8, (20, 21)),
     (20, 24, 136, 5, 6, (20, 21)),
+    (9, 12, 10, 4, 3, (2, 2)),
 )
 
 
@@ -74,6 +76,42 @@ def test_values_and_gradients(
                 other.requires_grad_(other is t)
             (found,) = torch.autograd.grad(tucker_stages.run(*tensors, *rest), t, grad)
             _near(found, g)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)], ids=str)
+@pytest.mark.parametrize("window", [(3, 3), (5, 2), (3, 7)], ids=str)
+@pytest.mark.parametrize("image", [(1, 1), (2, 2), (3, 1), (1, 4)], ids=str)
+def test_images_in_reach_of_the_window(image: tuple[int, int], window: tuple[int, int], stride: tuple) -> None:
+    """Where each pixel sees each the core is one matrix, elsewhere not: a pixel that is seen by none keeps its NaN."""
+    generator, ways = torch.Generator().manual_seed(0), set()
+    for padding, dilation in itertools.product(((0, 0), (1, 2), (1, 1), (2, 3), (4, 5)), ((1, 1), (2, 1))):
+        sizes = zip(image, padding, dilation, window, strict=True)
+        if min(n + 2 * p - d * (k - 1) for n, p, d, k in sizes) < 1:
+            continue
+        shapes = ((8, 4, *image), (5, 2, *window), (4, 2), (6, 5))
+        given = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
+        geometry = (list(stride), list(padding), list(dilation), 1)
+        ways.add(tucker_stages.as_one_matrix(shapes[0], window, *geometry))
+        y, wanted = tucker_stages.run(*given, None, *geometry), tucker_stages.reference(*given, None, *geometry)
+        _near(y, wanted)
+        grad = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        for found, g in zip(torch.autograd.grad(y, given, grad), torch.autograd.grad(wanted, given, grad), strict=True):
+            _near(found, g)
+        with torch.no_grad():
+            given[0][0, 0, -1, -1] = torch.nan
+            args = (*given, None, *geometry)
+            assert torch.equal(tucker_stages.run(*args).isnan(), tucker_stages.reference(*args).isnan())
+    assert ways  # else nothing was compared
+
+
+def test_which_images_are_in_reach() -> None:
+    plain = ([1, 1], [1, 1], [1, 1], 1)
+    found = [tucker_stages.as_one_matrix((8, 4, *image), (3, 3), *plain) for image in ((1, 1), (2, 2), (2, 4), (3, 1))]
+    assert found == [True, True, False, False]
+    assert not tucker_stages.as_one_matrix((7, 4, 2, 2), (3, 3), *plain)
+    assert not tucker_stages.as_one_matrix((8, 4, 2, 2), (3, 3), *plain[:3], 2)
+    assert tucker_stages.as_one_matrix((8, 4, 1, 1), (3, 3), [1, 1], [2, 2], [1, 1], 1)
+    assert not tucker_stages.as_one_matrix((8, 4, 2, 2), (3, 3), [1, 1], [2, 2], [2, 2], 1)
 
 
 def test_second_derivatives_and_batches_of_gradients() -> None:

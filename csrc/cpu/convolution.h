@@ -10,20 +10,34 @@
 
 namespace spectral {
 
+// Other sizes and strides of the same values.
+inline Tensor seen(const Tensor& t, const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {
+  AtenTensorHandle made = nullptr;
+  SPECTRAL_CHECK(aoti_torch__reinterpret_tensor(t.get(), static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                strides.data(), 0, &made) == AOTI_TORCH_SUCCESS,
+                 "no view of a tensor");
+  return Tensor(made);
+}
+
 // The memory order of images: channels last, or first.
 struct Order {
   bool last;
 
   Tensor empty(const Tensor& like, int64_t channels) const {
-    const int64_t height = like.size(2), width = like.size(3), area = height * width;
-    const int64_t sizes[] = {like.size(0), channels, height, width};
+    return empty(like, {like.size(0), channels, like.size(2), like.size(3)});
+  }
+
+  Tensor empty(const Tensor& like, const std::array<int64_t, 4>& sizes) const {
+    const auto [images, channels, height, width] = sizes;
+    const int64_t area = height * width;
     const int64_t strides[] = {channels * area, last ? 1 : area, last ? width * channels : width, last ? channels : 1};
     int32_t dtype, device;
     AtenTensorHandle made = nullptr;
-    SPECTRAL_CHECK(aoti_torch_get_dtype(like.get(), &dtype) == AOTI_TORCH_SUCCESS &&
-                       aoti_torch_get_device_type(like.get(), &device) == AOTI_TORCH_SUCCESS &&
-                       aoti_torch_empty_strided(4, sizes, strides, dtype, device, 0, &made) == AOTI_TORCH_SUCCESS,
-                   "no memory for images");
+    SPECTRAL_CHECK(
+        aoti_torch_get_dtype(like.get(), &dtype) == AOTI_TORCH_SUCCESS &&
+            aoti_torch_get_device_type(like.get(), &device) == AOTI_TORCH_SUCCESS &&
+            aoti_torch_empty_strided(4, sizes.data(), strides, dtype, device, 0, &made) == AOTI_TORCH_SUCCESS,
+        "no memory for images");
     return Tensor(made);
   }
 

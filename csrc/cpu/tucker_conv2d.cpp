@@ -1,6 +1,7 @@
 // A convolution in Tucker form on the CPU is the library's products and convolutions. Called from here one after the
 // other they leave no gaps in which threads go to sleep, as calls from Python do.
 #include "convolution.h"
+#include "small_images.h"
 
 namespace spectral {
 
@@ -14,15 +15,6 @@ using Five = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 constexpr int64_t kFew = 16, kTall = 2048, kNarrow = 64, kMany = int64_t{1} << 20;
 
 int64_t area(const Tensor& t) { return t.size(2) * t.size(3); }
-
-// Other sizes and strides of the same values.
-Tensor seen(const Tensor& t, const Sizes& sizes, const Sizes& strides) {
-  AtenTensorHandle made = nullptr;
-  SPECTRAL_CHECK(aoti_torch__reinterpret_tensor(t.get(), static_cast<int64_t>(sizes.size()), sizes.data(),
-                                                strides.data(), 0, &made) == AOTI_TORCH_SUCCESS,
-                 "no view of a tensor");
-  return Tensor(made);
-}
 
 // Images with channels last as a matrix, (pixels, channels).
 Tensor pixels(const Tensor& t) { return seen(t, {t.size(0) * area(t), t.size(1)}, {t.size(1), 1}); }
@@ -104,6 +96,38 @@ Tensor outer(Order order, const Tensor& x, const Tensor& h) {
   return tall ? turned(product) : product;
 }
 
+// The middle stage: h, the rank channels or x, through weight.
+Tensor through(const Convolution& by, const Tensor& h, const Tensor& weight, const std::optional<Tensor>& bias) {
+  if (bias || !SmallImages::fit(h, weight, by)) return by.forward(h, weight, bias);
+  const SmallImages small(h, weight, by);
+  const Tensor z = small.like_y(h);
+  multiply(small.rows_of(z), small.rows_of(Order{true}.of(h)), turned(small.matrix(weight)));
+  return z;
+}
+
+// The gradients of h and weight, each where it is wanted, from that of z.
+std::array<Tensor, 2> back_through(const Convolution& by, const Tensor& grad_z, const Tensor& h, const Tensor& weight,
+                                   bool want_h, bool want_weight) {
+  if (!SmallImages::fit(h, weight, by)) {
+    const auto [grad_h, grad_weight, none] = by.backward(grad_z, h, weight, {want_h, want_weight, false});
+    return {grad_h, grad_weight};
+  }
+  const SmallImages small(h, weight, by);
+  const Tensor rows = small.rows_of(Order{true}.of(grad_z));
+  std::array<Tensor, 2> grads;
+  if (want_h) {
+    grads[0] = Order{true}.empty(h, h.size(1));
+    multiply(small.rows_of(grads[0]), rows, small.matrix(weight));
+  }
+  if (want_weight) {
+    const Tensor from = small.rows_of(Order{true}.of(h));
+    const Tensor all = torch::stable::new_empty(h, {rows.size(1), from.size(1)});
+    multiply(all, turned(rows), from);
+    grads[1] = small.gradient(weight, all);
+  }
+  return grads;
+}
+
 }  // namespace
 
 // x (N, C, H, W), in the order that channels_last says, through u_in (C, r_in), weight (r_out, r_in, kh, kw) and u_out
@@ -113,7 +137,7 @@ Three tucker_stages(const Tensor& x, const Tensor& weight, std::optional<Tensor>
                     std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation, bool channels_last) {
   const Order order{channels_last};
   const Tensor h = u_in ? to_ranks(order, x, *u_in) : x;
-  const Tensor z = Convolution{stride, padding, dilation, 1}.forward(h, weight, u_out ? std::nullopt : bias);
+  const Tensor z = through({stride, padding, dilation, 1}, h, weight, u_out ? std::nullopt : bias);
   if (!u_out) return {order.of(z), h, z};
   const Tensor ranks = Order{true}.of(z);
   return {from_ranks(order, ranks, *u_out, bias), h, ranks};
@@ -127,10 +151,10 @@ Five tucker_stages_backward(const Tensor& grad, const Tensor& x, const Tensor& w
   const Order order{channels_last};
   const int64_t all[] = {0, 2, 3};
   const Tensor grad_z = u_out ? to_ranks(order, grad, *u_out) : grad;
-  const bool through = want_x || want_in;
-  const auto [grad_h, grad_weight, none] =
-      Convolution{stride, padding, dilation, 1}.backward(grad_z, h, weight, {through, want_weight, false});
-  const Tensor back = through && u_in ? Order{true}.of(grad_h) : grad_h;
+  const bool into_ranks = want_x || want_in;
+  const auto [grad_h, grad_weight] =
+      back_through({stride, padding, dilation, 1}, grad_z, h, weight, into_ranks, want_weight);
+  const Tensor none, back = !into_ranks ? none : u_in ? Order{true}.of(grad_h) : order.of(grad_h);
   return {want_x && u_in ? from_ranks(order, back, *u_in, std::nullopt) : back, grad_weight,
           want_in ? outer(order, x, back) : none, want_out ? outer(order, grad, z) : none,
           want_bias ? torch::stable::sum(grad, all) : none};

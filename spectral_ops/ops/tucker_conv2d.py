@@ -172,10 +172,12 @@ def plan(
 def _plan(planes: bool, *sizes: Any) -> tuple[bool, bool]:
     """The same on a CPU. planes: x is NCHW."""
     s = tucker_cost.Sizes.of(*sizes)
+    x, weight, _, *geometry = sizes
+    taps = s.before if tucker_stages.as_one_matrix(x, weight[2:], *geometry) else s.window
 
     def work(fold_in: bool, fold_out: bool) -> float:
         inputs, outputs = s.c if fold_in else s.r_in, s.o if fold_out else s.r_out
-        total = inputs * outputs * s.window * s.after + s.folding(fold_in, fold_out) / s.n
+        total = inputs * outputs * taps * s.after + s.folding(fold_in, fold_out) / s.n
         total += 0 if fold_in else (s.c + PASS) * s.r_in * s.before
         total += 0 if fold_out else (s.o + PASS) * s.r_out * s.after
         if planes and fold_out and not fold_in:  # the rank channels are channels_last, and so is y

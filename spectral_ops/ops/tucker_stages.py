@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,12 +14,14 @@ from torch.nn import functional
 from .. import native
 from ..autograd import differentiate_reference, ordinary, transforming, want_grad
 from ..forced import forced
+from . import checks
 from .branch_conv2d import Pair, layout_of
 
 NATIVE = "tucker_stages"
 FEW = 16  # pixels up to which converting an image takes less than a product of its own
 MANY = 1 << 20  # values from which on adding a bias by itself takes longer than what a convolution costs at least
 TALL = 2048  # pixels of a batch from which on a transposed factor costs less than it saves
+SEVERAL = 8  # images from which on the core as one matrix is worth being made
 NARROW = 64  # channels up to which a convolution of many pixels is faster than a product
 
 
@@ -86,6 +90,22 @@ class _Stages(torch.autograd.Function):
             grad, x, weight, u_in, u_out, h, grad if z is None else z, *ctx.needs_input_grad[:5], *ctx.options
         )
         return (*(g if n else None for g, n in zip(found, ctx.needs_input_grad, strict=False)), None, None, None, None)
+
+
+def as_one_matrix(
+    x: Sequence[int], window: Sequence[int], stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> bool:
+    """Whether the native stages multiply by the core as one matrix, from all pixels of an image to all.
+
+    So where every pixel of y sees every pixel of x and these are at most half as many as the window has taps, most of
+    which meet padding only.
+    """
+    if groups > 1 or x[0] < SEVERAL or 2 * math.prod(x[2:]) > math.prod(window) or tuple(dilation) != (1, 1):
+        return False
+    made = checks.convolved(x[2:], window, stride, padding, dilation)
+    return all(
+        p >= (m - 1) * s and n - 1 + p < k for n, m, k, s, p in zip(x[2:], made, window, stride, padding, strict=True)
+    )
 
 
 def to_ranks(x: Tensor, u_in: Tensor, groups: int = 1) -> Tensor:
