@@ -27,6 +27,7 @@ from torch.nn.grad import conv2d_weight
 
 from ..forced import forced
 from ..op import backends, rule_of
+from ..ops import tucker_stages
 from ..ops.branch_conv2d import layout_of
 from ..ops.tucker_conv2d import taps_first, whole_core
 from ..ops.tucker_stages import from_ranks, outer, to_ranks
@@ -93,7 +94,8 @@ class _Convolution:
         self, core: Tensor, u_out: Tensor, u_in: Tensor, u_h: Tensor | None, u_w: Tensor | None, *geometry: Any
     ) -> None:
         self.u_out, self.u_in, self.spatial, self.geometry = u_out, u_in, (u_h, u_w), geometry
-        self.shape = self._whole(core).shape
+        window = (n if u is None else u.shape[0] for n, u in zip(core.shape[2:], self.spatial, strict=True))
+        self.shape = (*core.shape[:2], *window)
 
     def _whole(self, core: Tensor) -> Tensor:
         return whole_core(core, core.shape[0], *self.spatial, 1)
@@ -106,13 +108,11 @@ class _Convolution:
         return from_ranks(h, u, bias, 1, layout).contiguous(memory_format=layout)
 
     def through(self, a: Tensor, core: Tensor) -> Tensor:
-        return functional.conv2d(a, self._whole(core), None, *self.geometry)
+        stride, padding, dilation = self.geometry
+        return tucker_stages.run(a, self._whole(core), None, None, None, stride, padding, dilation, 1)
 
     def back(self, a: Tensor, core: Tensor, grad: Tensor) -> Tensor:
-        # not torch.nn.grad.conv2d_input, which knows nothing of a's memory format and answers in NCHW
-        weight = self._whole(core)
-        more = (None, *map(list, self.geometry), False, [0, 0], 1, (True, False, False))
-        return torch.ops.aten.convolution_backward(grad, a, weight, *more)[0]
+        return tucker_stages.gradient_of_x(a, self._whole(core), grad, *self.geometry)
 
     def outer(self, x: Tensor, h: Tensor) -> Tensor:
         return outer(x, h)

@@ -206,7 +206,7 @@ class TDLRT(torch.optim.Optimizer):
                 layer.core = v
             layer.module.core.sub_(v, alpha=group["lr"])
             layer.module.core.grad = None
-            if not layer.module.core.isfinite().all():
+            if not all(bound.isfinite() for bound in layer.module.core.aminmax()):
                 raise FloatingPointError(f"TDLRT: each step must end in finite cores, got others at lr {group['lr']:g}")
 
     def _round(self, layers: list[_Layer]) -> None:

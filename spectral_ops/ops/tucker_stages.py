@@ -39,14 +39,32 @@ def run(
     """`reference`; of ordinary tensors on the CPU by one native call, and one for all gradients."""
     args = (x, weight, u_in, u_out, bias, stride, padding, dilation, groups)
     tensors = [t for t in args[:5] if t is not None]
-    if groups > 1 or not x.is_cpu or not x.numel() or transforming() or not ordinary(tensors):
-        return reference(*args)
-    if forced() is not None or native.why_not(x.device, NATIVE) is not None:
+    if groups > 1 or not _natively(tensors):
         return reference(*args)
     last = layout_of(x) is torch.channels_last
     if want_grad(tensors):
         return _Stages.apply(*args[:8], last)
     return torch.ops.spectral_native.tucker_stages(*args[:8], last)[0]
+
+
+def gradient_of_x(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
+    """From that of `run` without factors, bias and groups; all images in channels_last."""
+    if _natively([x, weight, grad]):
+        wanted, geometry = (True, False, False, False, False), (stride, padding, dilation, True)
+        return torch.ops.spectral_native.tucker_stages_backward(
+            grad, x, weight, None, None, x, grad, *wanted, *geometry
+        )[0]
+    # not torch.nn.grad.conv2d_input, which knows nothing of x's memory format and answers in NCHW
+    more = (None, list(stride), list(padding), list(dilation), False, [0, 0], 1, (True, False, False))
+    return torch.ops.aten.convolution_backward(grad, x, weight, *more)[0]
+
+
+def _natively(tensors: Sequence[Tensor]) -> bool:
+    """Whether the native stages take them; the first are the images."""
+    x = tensors[0]
+    if not x.is_cpu or not x.numel() or transforming() or not ordinary(tensors):
+        return False
+    return forced() is None and native.why_not(x.device, NATIVE) is None
 
 
 def reference(
