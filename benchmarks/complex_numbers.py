@@ -35,8 +35,9 @@ def cases() -> Iterator[Case]:
                 name = f"complex mlp layers, {spectrum} spectrum N={n} {PASSES[training]}"
                 yield Case(name, "spectral_mlp", partial(_layers, q, n, training), "targets", target)
     for n in (16, 64, 1024):
-        name = f"complex GEMM, {Q} of {n} x {I} x {I} fwd"
-        yield Case(name, "branch_linear", partial(_product, n), "targets", 1.5 if n == 1024 else 1.0)
+        name, target = f"complex GEMM, {Q} of {n} x {I} x {I}", 1.5 if n == 1024 else 1.0
+        yield Case(f"{name} fwd", "branch_linear", partial(_product, n), "targets", target)
+        yield Case(f"{name} kernel alone", "branch_linear", partial(_kernel, n), "targets", target)
     for n in (1, 64, 1024):
         for training in (False, True):
             name = f"complex branch_rnn T={Q} Q={HALF} I={I} N={n} {PASSES[training]}"
@@ -70,14 +71,33 @@ def _layers(q: int, n: int, training: bool) -> Built:
     return side_by_side("spectral_mlp", args, baselines.spectral_mlp, spent, gradient, extra=other)
 
 
+def _bmm(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.bmm(x, weight.mT)
+
+
 def _product(n: int) -> Built:
-    values = Values("complex product")
-    args = [_normal(values, Q, n, I), _normal(values, Q, I, I, scale=I**-0.5)]
+    args = _factors(n)
+    return side_by_side("branch_linear", args, _bmm, cost.forward("branch_linear", args))
+
+
+def _kernel(n: int) -> Built:
+    """The C++ kernel without torch.ops.spectral around it: the result is given, for the baseline too."""
+    args = _factors(n)
+    out, their_out = torch.empty_like(args[0]), torch.empty_like(args[0])
+
+    def kernel(x: Tensor, weight: Tensor) -> Tensor:
+        torch.ops.spectral_native.branch_linear(x, weight, None, 0, 0.0, out)
+        return out
 
     def bmm(x: Tensor, weight: Tensor) -> Tensor:
-        return torch.bmm(x, weight.mT)
+        return torch.bmm(x, weight.mT, out=their_out)
 
-    return side_by_side("branch_linear", args, bmm, cost.forward("branch_linear", args))
+    return side_by_side("branch_linear", args, bmm, cost.forward("branch_linear", args), ours=kernel, exact=_bmm)
+
+
+def _factors(n: int) -> list[Tensor]:
+    values = Values("complex product")
+    return [_normal(values, Q, n, I), _normal(values, Q, I, I, scale=I**-0.5)]
 
 
 def _rnn(n: int, training: bool) -> Built:
