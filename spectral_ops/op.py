@@ -180,11 +180,6 @@ def _warn_once(row: Row, args: Sequence[Any], tensors: Sequence[Tensor]) -> None
     )
 
 
-def _chooses(row: Row, tensors: Sequence[Tensor]) -> bool:
-    """Whether a composed op has any other backend to choose than its composition."""
-    return forced() is not None or tensors[0].is_cuda or row.stages is not None
-
-
 def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
     if row.composed and _goes_by_parts(row, rule, args, tensors):
         return rule.reference(*args)
@@ -231,8 +226,8 @@ def _run(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tens
 def _goes_by_parts(row: Row, rule: ModuleType, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
     """Check the arguments of a composed op; whether its composition runs, not a kernel; of any op: its reference."""
     rule.check(*args)
-    if row.composed and not _chooses(row, tensors):
-        return True
+    if row.composed and row.stages is None and forced() is None and not tensors[0].is_cuda:
+        return True  # there is no other backend to choose
     taken = _pick(row, args, tensors)  # which raises a forced one's reason
     return taken == "reference" or (taken == "cpp" and not ordinary(tensors))  # a tracer is to see the parts
 
@@ -365,6 +360,12 @@ def run_below_autograd(name: str, direct: bool, *args: Any) -> Any:
     """Call an op from inside another op's forward: directly, where the other was called with ordinary tensors."""
     op = _OPS[name]
     return op.run(args, tensors_of(args)) if direct else op.below(*args)
+
+
+def allocated(name: str, direct: bool, args: Sequence[Any]) -> Any:
+    """The results of an op, not filled, where its C++ kernel has taken such ordinary tensors as they are; or None."""
+    plans = _OPS[name].plans
+    return plans.allocated(args, tensors_of(args)) if direct and forced() is None else None
 
 
 def kernel_alone(name: str, tensors: Sequence[Tensor]) -> bool:

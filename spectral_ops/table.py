@@ -55,7 +55,8 @@ class Row:
     stages: of a composed op whose native entry point does call the library, between stages of its own, and returns the
         results and what the gradient needs: the schema of that, `<name>_backward`. `cpp` takes the arguments of
         ordinary tensors, in any layout, and returns the result; all others go through the composition.
-    calls: of a composed op, name and schema of what `csrc/cpu/<name>.cpp` has, which the composition calls if it can.
+    calls: name and schema of what `csrc/cpu/<name>.cpp` has besides, for the CPU alone: what a composition calls if it
+        can; or the forward pass that keeps its states for the gradient, and the gradient from them.
     """
 
     name: str
@@ -155,6 +156,17 @@ _ROWS = (
         _GPU,
         autocast="rule",
         complex_together=_TOGETHER,
+        calls=(
+            (
+                "spectral_mlp_with_states",
+                f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor(a!) out) -> Tensor",
+            ),
+            (
+                "spectral_mlp_from_states",
+                f"(Tensor grad_y, Tensor states, {_NATIVE_NETWORK}, Tensor(a!)? grad_branches, "
+                "Tensor(b!)[] grad_weights, Tensor(c!)[] grad_biases) -> ()",
+            ),
+        ),
     ),
     Row(
         "spectral_mlp_cross_entropy",
@@ -196,6 +208,19 @@ _ROWS = (
         _GPU,
         autocast="rule",
         complex_together=_TOGETHER,
+        calls=(
+            (
+                "spectral_ensemble_with_states",
+                f"(Tensor x, Tensor? transform, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, "
+                "Tensor(a!) out) -> Tensor",
+            ),
+            (
+                "spectral_ensemble_from_states",
+                f"(Tensor grad_y, Tensor states, {_NATIVE_NETWORK}, Tensor branch_weights, bool softmax, "
+                "Tensor(a!)? grad_branches, Tensor(b!)[] grad_weights, Tensor(c!)[] grad_biases, "
+                "Tensor(d!) grad_branch_weights) -> ()",
+            ),
+        ),
     ),
     Row(
         "spectral_ensemble_backward",

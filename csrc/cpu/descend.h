@@ -62,4 +62,20 @@ template <class T> void descend(Gradients<T> net, const Chain<T>& chain, const T
   }
 }
 
+// The arguments of `descend` where the forward pass kept its states; they lack where the logits' gradient comes from,
+// and where gradients go.
+template <class T>
+Gradients<T> from_states(const Tensor& states, const Chain<T>& chain, int64_t branches, int64_t samples, bool complex) {
+  const Kernels<T>& k = kernels<T>();
+  SPECTRAL_CHECK(states.size(0) == branches && states.size(1) == ceil_div(samples, complex ? k.complex_tile : k.tile) &&
+                     states.size(2) == k.state_rows(chain.layers.data(), chain.depth()) && states.size(3) == k.tile,
+                 "the states are those of another network or of another SIMD level");
+  Gradients<T> net{};
+  net.samples = samples;
+  net.branches = branches;
+  net.states = in<T>(states);
+  net.complex = complex;
+  return net;
+}
+
 }  // namespace spectral

@@ -50,6 +50,7 @@ template <class T> struct Network {
   const T* branch_weights;  // or null
   bool softmax;             // the mixture is of probabilities
   int64_t ranges;           // 1 with an inverse, a mixture or a synthesis transform
+  T* states;                // (Q', tiles, rows of states, tile), or null: what the gradient needs (simd/states.h)
 };
 
 // The same with complex branches: weights, biases, logits and branches are (re, im) pairs, and so are x and the tubes
@@ -74,7 +75,8 @@ template <class T> struct ComplexLayer {
 // later.
 template <class T> struct Gradients {
   int64_t samples, branches, widest;
-  const T* x;  // (Q', N, I)
+  const T* x;       // (Q', N, I), or null with states
+  const T* states;  // what the forward pass kept, or null: it runs again
   const Layer<T>* layers;
   int64_t depth;
   const T* grad_y;          // (Q', N, O), or (N, O) with branch weights, or null with a target
@@ -233,6 +235,7 @@ template <class T> struct Kernels {
   void (*network)(const Network<T>&, int64_t begin, int64_t end);
   void (*complex_network)(const ComplexNetwork<T>&, int64_t begin, int64_t end);
   void (*complex_layer)(const ComplexLayer<T>&, int64_t begin, int64_t end);
+  int64_t (*state_rows)(const Layer<T>* layers, int64_t depth);
   void (*gradients)(const Gradients<T>&, int64_t begin, int64_t end);
   void (*tube_gradients)(const TubeGradients<T>&, int64_t begin, int64_t end);
   int64_t (*tube_items)(const Tubes<T>&);

@@ -37,6 +37,16 @@ template <class T> struct Mlp {
                   chain.operations);
   }
 
+  // Memory for what the gradient needs of the forward pass, (Q', tiles, rows, tile): `net` will keep it there.
+  Tensor keep(const Tensor& like) {
+    constexpr ScalarType kReal = std::is_same_v<T, float> ? ScalarType::Float : ScalarType::Double;
+    const int64_t rows = kernels<T>().state_rows(net.layers, net.depth);
+    const Tensor states =
+        torch::stable::new_empty(like, {net.branches, ceil_div(net.samples, tile()), rows, kernels<T>().tile}, kReal);
+    net.states = out<T>(states);
+    return states;
+  }
+
   // The network's input in branches, (Q', N, I): x itself, or its transform, in `memory`.
   const T* branches(std::unique_ptr<T[]>& memory) const {
     if (!tube && !complex_tube) return net.x;

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..op import lower
+from ..op import allocated, lower, run_below_autograd
 from . import branch_ensemble, checks, spectral_mlp
-from .activations import code, narrow, offsets
+from .activations import dense_like, narrow
 
 
 def check(
@@ -52,7 +53,8 @@ def reference(
     Returns: (N, C), contiguous, real, dtype of x (half accumulates in float32); of complex logits the real part counts.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
     Accuracy: as the composition, `tests/test_backends.py`.
-    Gradient: to every tensor, any order (the logits are computed again). Deterministic: bitwise.
+    Gradient: to every tensor, any order; small batches keep the results of all layers, see `spectral_mlp`, others
+        compute them again. Deterministic: bitwise.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (11)-(18).
     """
     logits = spectral_mlp.network(x, transform, weights, biases, activations)
@@ -71,19 +73,37 @@ def cuda_why_not(x: Tensor, transform: Tensor | None, weights: list[Tensor], *_:
 
 
 def cpp(args: list[Any], out: Tensor) -> None:
-    x, transform, weights, biases, activations, branch_weights, space = args
-    codes = [code(a) for a in activations]
-    torch.ops.spectral_native.spectral_ensemble(
-        x, transform, weights, biases, codes, offsets(activations), branch_weights, space == "probabilities", out
-    )
+    torch.ops.spectral_native.spectral_ensemble(*native(args), out)
 
 
-def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
-    x, transform, _, biases, *_ = args
-    want_grad_x = bool(needs[0] or needs[1])
-    grad_branches, grad_weights, grad_biases, grad_branch_weights = torch.ops.spectral.spectral_ensemble_backward(
-        grads[0], *args, want_grad_x
-    )
+def native(args: Sequence[Any]) -> list[Any]:
+    """The arguments as the native entry points take them."""
+    *network, branch_weights, space = args
+    return [*spectral_mlp.native(network), branch_weights, space == "probabilities"]
+
+
+def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Tensor, list[Tensor]]:
+    out = allocated("spectral_ensemble", direct, args)
+    if out is None:
+        return run_below_autograd("spectral_ensemble", direct, *args), []
+    if spectral_mlp.keeps_states(*args[:3]):
+        return out, [torch.ops.spectral_native.spectral_ensemble_with_states(*native(args), out)]
+    cpp(args, out)
+    return out, []
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any], kept: Sequence[Tensor] = ()) -> list[Any]:
+    x, transform, _, biases, _, branch_weights, _ = args
+    grad = grads[0]
+    if spectral_mlp.from_states(grad, kept):
+        results = (*spectral_mlp.unfilled_gradients(args, needs), dense_like(branch_weights))
+        torch.ops.spectral_native.spectral_ensemble_from_states(
+            spectral_mlp.dense(grad), kept[0], *native(args)[2:], *results
+        )
+    else:
+        want_grad_x = bool(needs[0] or needs[1])
+        results = torch.ops.spectral.spectral_ensemble_backward(grad, *args, want_grad_x)
+    grad_branches, grad_weights, grad_biases, grad_branch_weights = results
     grad_inputs = spectral_mlp.input_gradients(x, transform, grad_branches, needs)
     return [*grad_inputs, grad_weights, spectral_mlp.spread(grad_biases, biases), None, grad_branch_weights, None]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..op import lower
+from ..autograd import ordinary
+from ..op import allocated, lower, run_below_autograd
 from . import checks, to_branches
-from .activations import code, narrow, offsets, together, wide
+from .activations import code, dense_like, narrow, offsets, together, wide
 from .branch_linear import layer
 
+MOST_STATES = 8 << 20  # bytes; above, they are too far from the cores: computing them again takes less time
 TRACED_BEYOND = checks.WIDEST  # features, where a gradient is wanted: see `op.py`
 
 
@@ -57,7 +60,9 @@ def reference(
         except in Triton kernels, whose tensor cores multiply half.
     Raises: ValueError for shapes and names, TypeError for dtypes and devices.
     Accuracy: no worse than twice the composition of branch_linear, `tests/test_backends.py`, `tests/test_complex.py`.
-    Gradient: to every tensor, any order. Deterministic: bitwise, for any number of threads.
+    Gradient: to every tensor, any order. Deterministic: bitwise, for any number of threads. For a gradient on the CPU
+        the results of all layers are kept, from the second call of these shapes on, where their Q' N (I + sum O)
+        numbers are 8 MiB at most (with gelu, silu, modrelu and cardioid up to twice that); else computed again.
     Source: Liu et al., Highly Parallel Deep Ensemble Learning, eq. (11)-(17).
     """
     return narrow(network(x, transform, weights, biases, activations), x).contiguous()
@@ -89,14 +94,60 @@ def cuda_why_not(x: Tensor, transform: Tensor | None, weights: list[Tensor], *_:
 
 
 def cpp(args: list[Any], out: Tensor) -> None:
+    torch.ops.spectral_native.spectral_mlp(*native(args), out)
+
+
+def native(args: Sequence[Any]) -> list[Any]:
+    """The network as the native entry points take it."""
     x, transform, weights, biases, activations = args
-    torch.ops.spectral_native.spectral_mlp(
-        x, transform, weights, biases, [code(a) for a in activations], offsets(activations), out
-    )
+    return [x, transform, weights, biases, [code(a) for a in activations], offsets(activations)]
 
 
-def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
-    return network_gradients(args, grads[0], needs)
+def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Tensor, list[Tensor]]:
+    out = allocated("spectral_mlp", direct, args)
+    if out is None:
+        return run_below_autograd("spectral_mlp", direct, *args), []
+    if keeps_states(*args[:3]):
+        return out, [torch.ops.spectral_native.spectral_mlp_with_states(*native(args), out)]
+    cpp(args, out)
+    return out, []
+
+
+def keeps_states(x: Tensor, transform: Tensor | None, weights: list[Tensor]) -> bool:
+    """Whether the results of all layers are few enough to be kept for the gradient: see MOST_STATES."""
+    samples = x.shape[1 if transform is None else 0]
+    widths = weights[0].shape[2] + sum([w.shape[1] for w in weights])
+    return weights[0].shape[0] * samples * widths * weights[0].element_size() <= MOST_STATES
+
+
+def backward(args: list[Any], grads: Any, needs: list[Any], kept: Sequence[Tensor] = ()) -> list[Any]:
+    grad = grads[0]
+    if not from_states(grad, kept):
+        return network_gradients(args, grad, needs)
+    grad_branches, grad_weights, grad_biases = results = unfilled_gradients(args, needs)
+    torch.ops.spectral_native.spectral_mlp_from_states(dense(grad), kept[0], *native(args)[2:], *results)
+    x, transform, _, biases, _ = args
+    return [*input_gradients(x, transform, grad_branches, needs), grad_weights, spread(grad_biases, biases), None]
+
+
+def from_states(grad: Tensor, kept: Sequence[Tensor]) -> bool:
+    """Whether gradients follow from what forward kept, which knows nothing of the arguments."""
+    return bool(kept) and not torch.is_grad_enabled() and ordinary([grad])
+
+
+def dense(grad: Tensor) -> Tensor:
+    return grad.resolve_neg().resolve_conj().contiguous()
+
+
+def unfilled_gradients(args: Sequence[Any], needs: list[Any]) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+    """Of the branches' input, where it is needed, the weights, and the biases that there are."""
+    x, transform, weights, biases, *_ = args
+    grad_branches = None
+    if needs[0] or needs[1]:
+        q, _, i = weights[0].shape
+        samples = x.shape[1 if transform is None else 0]
+        grad_branches = x.new_empty((q, samples, i), dtype=input_dtype(x, transform))
+    return grad_branches, [dense_like(w) for w in weights], [dense_like(b) for b in biases if b is not None]
 
 
 def network_gradients(args: list[Any], grad_logits: Tensor, needs: list[Any]) -> list[Any]:
@@ -110,7 +161,7 @@ def network_gradients(args: list[Any], grad_logits: Tensor, needs: list[Any]) ->
     return [*input_gradients(x, transform, grad_branches, needs), grad_weights, spread(grad_biases, biases), None]
 
 
-def input_gradients(x: Tensor, transform: Tensor | None, grad_branches: Tensor, needs: list[Any]) -> list[Any]:
+def input_gradients(x: Tensor, transform: Tensor | None, grad_branches: Any, needs: list[Any]) -> list[Any]:
     """Gradients of x and transform from the gradient of the branches' input, (Q', N, I)."""
     if transform is None:
         return [grad_branches if needs[0] else None, None]

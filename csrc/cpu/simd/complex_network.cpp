@@ -3,6 +3,7 @@
 // of which only the real part is wanted (a half spectrum).
 #include "mixture.h"
 #include "numbers.h"
+#include "states.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
@@ -10,24 +11,26 @@ template <class T> struct ComplexPass {
   using Numbers = ComplexNumbers<T>;
   const ComplexNetwork<T>& c;
   int64_t first_sample, count;  // of this tile
+  States<T> kept;
   T *staged, *outputs, *ping, *pong, *mixed;
 
   static constexpr int64_t kRow = kTile<T>, kHalf = kLanes<T>;
 
-  // tubes (N, I, Q) -> staged [branch][feature], branches [from, to)
+  // tubes (N, I, Q) -> staged [branch][feature], or where the states of the branches begin, branches [from, to)
   void analyse(int64_t from, int64_t to) const {
     const Network<T>& net = c.net;
     const ComplexTube<T>& m = *c.transform;
-    const int64_t tube = m.columns * (c.complex_x ? 2 : 1);
+    const int64_t tube = m.columns * (c.complex_x ? 2 : 1), step = kept ? kept.step : net.in * kRow;
+    T* branches = kept ? kept.of(from) : staged;
     for (int64_t i = 0; i < net.in; ++i) {
       load_lanes(net.x + (first_sample * net.in + i) * tube, net.in * tube, count, tube, ping);
-      T* y = staged + i * kRow;
+      T* y = branches + i * kRow;
       if (c.complex_x) {
         complex_product<T, Factor::columns, Start::zero, Finish::store, Conjugate::none>(
-            ping, kRow, tube / 2, m.values + 2 * from * m.columns, m.columns, nullptr, y, net.in * kRow, to - from);
+            ping, kRow, tube / 2, m.values + 2 * from * m.columns, m.columns, nullptr, y, step, to - from);
       } else {
-        real_rows<Start::zero>(ping, kHalf, tube, m.re + from, m.rows, y, net.in * kRow, to - from);
-        real_rows<Start::zero>(ping, kHalf, tube, m.im + from, m.rows, y + kHalf, net.in * kRow, to - from);
+        real_rows<Start::zero>(ping, kHalf, tube, m.re + from, m.rows, y, step, to - from);
+        real_rows<Start::zero>(ping, kHalf, tube, m.im + from, m.rows, y + kHalf, step, to - from);
       }
     }
   }
@@ -62,9 +65,10 @@ template <class T> struct ComplexPass {
 
   const T* input(int64_t branch, int64_t from) const {
     const Network<T>& net = c.net;
-    if (c.transform) return staged + (branch - from) * net.in * kRow;
-    Numbers::load(net.x + 2 * (branch * net.samples + first_sample) * net.in, count, net.in, ping);
-    return ping;
+    if (c.transform) return kept ? kept.of(branch) : staged + (branch - from) * net.in * kRow;
+    T* tile = kept ? kept.of(branch) : ping;
+    Numbers::load(net.x + 2 * (branch * net.samples + first_sample) * net.in, count, net.in, tile);
+    return tile;
   }
 
   void run(int64_t from, int64_t to) const {
@@ -72,10 +76,13 @@ template <class T> struct ComplexPass {
     if (c.transform) analyse(from, to);
     for (int64_t branch = from; branch < to; ++branch) {
       const T* h = input(branch, from);
+      T* room = kept ? kept.of(branch) + net.in * kRow : nullptr;
       for (int64_t j = 0; j < net.depth; ++j) {
-        T* next = c.inverse && j == net.depth - 1 ? outputs + branch * net.out * kRow : h == ping ? pong : ping;
-        Numbers::forward(net.layers[j], branch, h, next, nullptr);
-        h = next;
+        LayerTiles<T> next{h == ping ? pong : ping, nullptr};
+        if (c.inverse && j == net.depth - 1) next.result = outputs + branch * net.out * kRow;
+        if (kept) next = next_tiles(net.layers[j], room);
+        Numbers::forward(net.layers[j], branch, h, next.result, next.argument);
+        h = next.result;
       }
       if (c.inverse) {
         if (net.depth == 0) std::memcpy(outputs + branch * net.out * kRow, h, net.out * kRow * sizeof(T));
@@ -98,13 +105,14 @@ template <class T> void complex_network(const ComplexNetwork<T>& c, int64_t begi
   const int64_t staged = c.transform ? branches_a_range * net.in * kTile<T> : 0;
   const int64_t outputs = c.inverse ? net.branches * net.out * kTile<T> : 0;
   T* memory = static_cast<T*>(scratch(Slot::item, (staged + outputs + 3 * row) * sizeof(T)));
-  const int64_t tiles = ceil_div(net.samples, kLanes<T>);
+  const int64_t tiles = ceil_div(net.samples, kLanes<T>), kept = net.states ? state_rows(net.layers, net.depth) : 0;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item % tiles * kLanes<T>, count = min(kLanes<T>, net.samples - first);
     const int64_t from = min(net.branches, item / tiles * branches_a_range),
                   to = min(net.branches, from + branches_a_range);
     T *a = memory + staged, *b = a + outputs;
-    ComplexPass<T>{c, first, count, memory, a, b, b + row, b + 2 * row}.run(from, to);
+    const States<T> states(net.states, kept, tiles, item % tiles);
+    ComplexPass<T>{c, first, count, states, memory, a, b, b + row, b + 2 * row}.run(from, to);
   }
 }
 

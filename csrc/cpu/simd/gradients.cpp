@@ -1,8 +1,9 @@
 // The gradients of branch networks. A block of samples of one branch is one work item: per tile the forward pass is
-// computed again with all activations kept (they stay in L2), then the chain goes backward: the weight gradient
-// accumulates in registers over the samples of a tile, the input gradient is one more tile product.
+// computed again with all activations kept (they stay in L2), unless it kept them itself; then the chain goes backward:
+// the weight gradient accumulates in registers over the samples of a tile, the input gradient is one more tile product.
 #include "mixture.h"
 #include "numbers.h"
+#include "states.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
@@ -14,7 +15,8 @@ template <class T> struct Descent {
   T** weight_sums;  // per layer [O][padded I]
   T** bias_sums;    // per layer [O][kLanes]
   T *grad, *next, *rows;
-  bool sets;  // whether this tile sets the sums
+  int64_t rows_kept;  // of the states of a tile
+  bool sets;          // whether this tile sets the sums
 
   // grad = (softmax(logits) - one hot) / N; returns the sum of the samples' losses. Of complex logits the real parts
   // count.
@@ -52,14 +54,30 @@ template <class T> struct Descent {
     return total;
   }
 
+  // The tiles of activations and arguments begin there.
+  void point(T* room) const {
+    activations[0] = room;
+    room += net.layers[0].in * kTile<T>;
+    for (int64_t j = 0; j < net.depth; ++j) {
+      const LayerTiles<T> tiles = next_tiles(net.layers[j], room);
+      activations[j + 1] = tiles.result;
+      arguments[j] = tiles.argument;
+    }
+  }
+
   // Forward and backward on one tile; returns what adds to branch_sums.
   template <class Numbers> double tile(int64_t first, int64_t count) {
     const Layer<T>* layers = net.layers;
     const int64_t depth = net.depth, in = layers[0].in, out = layers[depth - 1].out;
     const int64_t row = (branch * net.samples + first) * Numbers::kParts;
-    Numbers::load(net.x + row * in, count, in, activations[0]);
-    for (int64_t j = 0; j < depth; ++j)
-      Numbers::forward(layers[j], branch, activations[j], activations[j + 1], arguments[j]);
+    if (net.states) {  // which nothing below writes to
+      const int64_t tiles = ceil_div(net.samples, Numbers::kSamples);
+      point(States<T>(const_cast<T*>(net.states), rows_kept, tiles, first / Numbers::kSamples).of(branch));
+    } else {
+      Numbers::load(net.x + row * in, count, in, activations[0]);
+      for (int64_t j = 0; j < depth; ++j)
+        Numbers::forward(layers[j], branch, activations[j], activations[j + 1], arguments[j]);
+    }
     double sum = 0;
     if (net.target) {
       Numbers::store(activations[depth], out, count, net.logits + row * out);
@@ -109,10 +127,10 @@ SPECTRAL_INLINE void gradients_of(const Gradients<T>& net, int64_t begin, int64_
   const int64_t depth = net.depth, widest = max(net.widest, 1);
   // values of work space: pointers first, then tiles, then the sums
   const int64_t pointers = (4 * depth + 1) * sizeof(T*), tile_row = widest * kTile<T>;
-  int64_t tiles = net.layers[0].in * kTile<T>, sums = 0;
+  const int64_t kept = state_rows(net.layers, depth), tiles = net.states ? 0 : kept * kTile<T>;
+  int64_t sums = 0;
   for (int64_t j = 0; j < depth; ++j) {
     const Layer<T>& layer = net.layers[j];
-    tiles += layer.out * kTile<T> * (needs_argument(layer.activation) ? 2 : 1);
     sums += parts * layer.out * (padded<T>(layer.in) + kLanes<T>);
   }
   const int64_t rows = kTile<T> * padded<T>(widest);
@@ -126,14 +144,10 @@ SPECTRAL_INLINE void gradients_of(const Gradients<T>& net, int64_t begin, int64_
     next += values;
     return taken;
   };
-  Descent<T> descent{net,     0,       table, table + depth + 1, table + 2 * depth + 1, table + 3 * depth + 1, nullptr,
-                     nullptr, nullptr, true};
-  descent.activations[0] = take(net.layers[0].in * kTile<T>);
-  for (int64_t j = 0; j < depth; ++j) {
-    const Layer<T>& layer = net.layers[j];
-    descent.activations[j + 1] = take(layer.out * kTile<T>);
-    descent.arguments[j] = needs_argument(layer.activation) ? take(layer.out * kTile<T>) : nullptr;
-  }
+  Descent<T> descent{
+      net,     0,    table, table + depth + 1, table + 2 * depth + 1, table + 3 * depth + 1, nullptr, nullptr,
+      nullptr, kept, true};
+  if (!net.states) descent.point(take(tiles));
   T* first_sum = next;
   for (int64_t j = 0; j < depth; ++j) {
     descent.weight_sums[j] = take(parts * net.layers[j].out * padded<T>(net.layers[j].in));

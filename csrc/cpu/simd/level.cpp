@@ -2,6 +2,7 @@
 #include "csg.h"
 #include "network.h"
 #include "rows.h"
+#include "states.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
@@ -12,6 +13,7 @@ template <class T> inline constexpr Kernels<T> kernels_of = {
     network<T>,
     complex_network<T>,
     complex_layer<T>,
+    state_rows<T>,
     gradients<T>,
     tube_gradients<T>,
     tube_items<T>,
