@@ -47,6 +47,25 @@ struct Slices {
   }
 };
 
+// What a block takes: some of the pixels and of the tiles that are summed, code entries from `base` on, and one tile of
+// the others (slices for the codes, positions for the generator).
+struct Item {
+  int pixel_part, part, base, tile;
+  template <class T> SPECTRAL_DEVICE explicit Item(const CsgGradients<T>& g) {
+    int rest = int(block());
+    pixel_part = rest % g.pixel_parts;
+    rest /= g.pixel_parts;
+    part = rest % g.parts;
+    rest /= g.parts;
+    base = rest % g.code_tiles * g.codes;
+    tile = rest / g.code_tiles;
+  }
+  // where this block's share of the sums begins, `values` to a share
+  template <class T> SPECTRAL_DEVICE T* sums(const CsgGradients<T>& g, int64_t values) const {
+    return g.sums + (int64_t(pixel_part) * g.parts + part) * values;
+  }
+};
+
 // sums[slice][position] = the gradient of the filter at positions [r0, r0 + g.rows) of some slices, over some pixels.
 template <class T> SPECTRAL_DEVICE void filter_gradient(T (&sums)[kOutputs<T>][kVectors<T>], const CsgGradients<T>& g,
                                                         const Share<T>& share, const Slices& slices, int r0,
@@ -122,19 +141,14 @@ template <class T> __global__ void __launch_bounds__(kMostThreads, 2) gradients_
   const Memory<T> memory;
   const Share<T> share(g.columns);
   const int pitch = share.groups * kOutputs<T>, code_size = int(g.c.source.code_size);
-  int rest = int(block());
-  const int pixel_part = rest % g.pixel_parts;
-  rest /= g.pixel_parts;
-  const int part = rest % g.parts;
-  rest /= g.parts;
-  const int base = rest % g.code_tiles * g.codes;
-  const Slices slices(g, rest / g.code_tiles);
+  const Item item(g);
+  const Slices slices(g, item.tile);
   T sums[kOutputs<T>][kVectors<T>] = {};
-  for (int tile = part; tile < g.row_tiles; tile += g.parts) {
+  for (int tile = item.part; tile < g.row_tiles; tile += g.parts) {
     const int r0 = tile * g.rows, left = g.c.shape.positions - r0, rows = left < g.rows ? left : g.rows;
     {
       T gradients[kOutputs<T>][kVectors<T>];
-      filter_gradient<T>(gradients, g, share, slices, r0, pixel_part, memory);
+      filter_gradient<T>(gradients, g, share, slices, r0, item.pixel_part, memory);
       each_sum<T>(gradients, share, [&](int m, int j, T value) { memory.tile[m * pitch + j] = value; });
     }
     barrier();
@@ -142,14 +156,15 @@ template <class T> __global__ void __launch_bounds__(kMostThreads, 2) gradients_
         sums, share, rows, pitch, memory.scratch,
         [&](int m, int k0, auto put) {
           for (int k = 0; k < kChunk; ++k)
-            put(k, k0 + k < rows && base + m < code_size ? generator_at(g.c.source, r0 + k0 + k, base + m) : T(0));
+            put(k, k0 + k < rows && item.base + m < code_size ? generator_at(g.c.source, r0 + k0 + k, item.base + m)
+                                                              : T(0));
         },
         [&](int k0) { return memory.tile + k0 * pitch; });
   }
-  T* const to = g.sums + (int64_t(pixel_part) * g.parts + part) * g.slices * code_size;
+  T* const to = item.sums(g, int64_t(g.slices) * code_size);
   each_sum<T>(sums, share, [&](int m, int j, T value) {
-    if (base + m < code_size && j < slices.count)
-      to[int64_t(slices.first + j * g.period) * code_size + base + m] = value;
+    if (item.base + m < code_size && j < slices.count)
+      to[int64_t(slices.first + j * g.period) * code_size + item.base + m] = value;
   });
 }
 
@@ -158,23 +173,19 @@ template <class T> __global__ void __launch_bounds__(kMostThreads, 2) gradients_
   const Memory<T> memory;
   const Share<T> share(g.columns);
   const int pitch = share.groups * kOutputs<T>, code_size = int(g.c.source.code_size);
-  int rest = int(block());
-  const int pixel_part = rest % g.pixel_parts;
-  rest /= g.pixel_parts;
-  const int part = rest % g.parts;
-  rest /= g.parts;
-  const int base = rest % g.code_tiles * g.codes, r0 = rest / g.code_tiles * g.rows;
+  const Item item(g);
+  const int r0 = item.tile * g.rows;
   T sums[kEach][kOutputs<T>][kVectors<T>] = {};
-  for (int item = part; item < g.slice_tiles; item += g.parts) {
-    const Slices slices(g, item);
+  for (int tile = item.part; tile < g.slice_tiles; tile += g.parts) {
+    const Slices slices(g, tile);
     {
       T gradients[kOutputs<T>][kVectors<T>];
-      filter_gradient<T>(gradients, g, share, slices, r0, pixel_part, memory);
+      filter_gradient<T>(gradients, g, share, slices, r0, item.pixel_part, memory);
       each_sum<T>(gradients, share,
                   [&](int m, int j, T value) { memory.tile[(m / kRows * pitch + j) * kPlaces + m % kRows] = value; });
     }
     for (int i = thread(); i < pitch * g.codes; i += threads()) {
-      const int j = i / g.codes, code = base + i % g.codes;
+      const int j = i / g.codes, code = item.base + i % g.codes;
       memory.codes[i] = j < slices.count && code < code_size
                             ? g.c.source.codes[int64_t(slices.first + j * g.period) * code_size + code]
                             : T(0);
@@ -187,11 +198,11 @@ template <class T> __global__ void __launch_bounds__(kMostThreads, 2) gradients_
                                    memory.codes + (share.group * kEach + e) * kOutputs<T>, g.codes);
     barrier();
   }
-  T* const to = g.sums + (int64_t(pixel_part) * g.parts + part) * g.c.shape.positions * code_size;
+  T* const to = item.sums(g, int64_t(g.c.shape.positions) * code_size);
 #pragma unroll
   for (int e = 0; e < kEach; ++e)
     each_sum<T>(sums[e], share, [&](int m, int j, T value) {
-      const int code = base + j + (share.group * (kEach - 1) + e) * kOutputs<T>;  // j counts groups of one
+      const int code = item.base + j + (share.group * (kEach - 1) + e) * kOutputs<T>;  // j counts groups of one
       if (m < g.rows && r0 + m < g.c.shape.positions && code < code_size)
         to[int64_t(r0 + m) * code_size + code] = value;
     });
