@@ -2,7 +2,8 @@
 
 A contender runs in chunks of 20 to 80 ms. What its threads spent ready to run but without a core during a chunk is read
 from /proc/self/task/*/schedstat; a chunk where that is more than 3 % of the wall time is thrown away. The contenders
-take turns (A B C A B C): the spread between the turns of one contender is reported as noise.
+take turns (A B C C B A ...), and are compared turn by turn: a drift of the machine meets both sides of a ratio. Every
+contender is also compared with itself, its even turns with its odd ones: the A/A pair, reported as noise.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Budget:
     deadline: float
 
 
-FULL = Budget(seconds=0.4, samples=7, turns=2, deadline=20.0)
-QUICK = Budget(seconds=0.05, samples=3, turns=2, deadline=2.0)
+FULL = Budget(seconds=0.1, samples=2, turns=8, deadline=5.0)
+QUICK = Budget(seconds=0.025, samples=2, turns=4, deadline=1.0)
 
 
 @dataclass
@@ -66,12 +67,21 @@ class Contender:
 
 @dataclass
 class Timing:
-    """seconds: a call's median. noise: spread of the turns' medians. noisy: the machine was never quiet enough."""
+    """seconds: a call's median. turns: the median of each turn. noisy: the machine was never quiet enough."""
 
     seconds: float
-    noise: float
+    turns: list[float]
     noisy: bool
     samples: int
+
+    @property
+    def noise(self) -> float:
+        """How far a ratio of two medians is off that should be 1: the even turns against the odd ones."""
+        return abs(statistics.median(self.turns[::2]) / statistics.median(self.turns[1::2]) - 1)
+
+    def over(self, other: Timing) -> float:
+        """How many times as long as `other` it takes: the median over the turns."""
+        return statistics.median(a / b for a, b in zip(self.turns, other.turns, strict=True))
 
 
 @dataclass
@@ -102,16 +112,15 @@ def measure(contenders: Sequence[Contender], budget: Budget) -> Measured:
     truths.clear()
     turns: dict[str, list[list[float]]] = {c.name: [] for c in working}
     noisy: dict[str, bool] = {c.name: False for c in working}
-    for _ in range(budget.turns):
-        for contender in working:
+    for turn in range(budget.turns):
+        for contender in working[:: -1 if turn % 2 else 1]:
             samples, clean = time_turn(contender.run, budget)
             turns[contender.name].append(samples)
             noisy[contender.name] |= not clean
     for name, lists in turns.items():
         medians = [statistics.median(samples) for samples in lists]
         everything = [x for samples in lists for x in samples]
-        spread = (max(medians) - min(medians)) / min(medians)
-        result.timings[name] = Timing(statistics.median(everything), spread, noisy[name], len(everything))
+        result.timings[name] = Timing(statistics.median(everything), medians, noisy[name], len(everything))
     return result
 
 
@@ -142,14 +151,13 @@ def error(outputs: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
 
 def time_turn(run: Callable[[], object], budget: Budget) -> tuple[list[float], bool]:
     """Seconds per call in clean chunks; when there were too few, all of the faster half, and False."""
-    for _ in range(2):
-        run()
+    run()
     start = time.perf_counter()
     run()
     once = max(time.perf_counter() - start, 1e-7)
     inner = max(1, int(SHORTEST_SAMPLE / once))
     per_chunk = max(1, int(CHUNK_SECONDS / (once * inner)))
-    fewest = budget.samples if once < SLOW_CALL else min(budget.samples, 3)
+    fewest = budget.samples if once < SLOW_CALL else 1
     clean: list[float] = []
     dirty: list[float] = []
     quiet_seconds = 0.0
@@ -177,7 +185,7 @@ def time_turn(run: Callable[[], object], budget: Budget) -> tuple[list[float], b
             break
         time.sleep(0.004)
     gc.enable()
-    if len(clean) >= min(fewest, 3):
+    if len(clean) >= fewest:
         return clean, True
     ordered = sorted(clean + dirty)
     return ordered[: max(1, len(ordered) // 2)], False

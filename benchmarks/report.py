@@ -49,8 +49,9 @@ HEAD = (
     "GB/s",
     "share",
 )
-PAGE = """Milliseconds a call; *times faster* than the fastest of the others in the same run; *A/A noise*: the larger
-spread, of ours or of that one, between its turns; errors relative to float64; *-*: not run, or not there. Made by
+PAGE = """Milliseconds a call; *times faster* than the fastest of the others, turn by turn in the same run; *limits*:
+times as long as another run of ours; *A/A noise*: the even turns against the odd ones, of ours or of that other, the
+larger; errors relative to float64; *-*: not run, or not there. Made by
 `python -m benchmarks.report --rows FILE.json --markdown`.
 """
 OTHERS = ("eager", "compile", "scipy", "torch-dct")  # the kinds of contenders that ours is compared with
@@ -123,10 +124,8 @@ def row_of(case: Case, built: Built, result: Measured, limits: Ceilings) -> Row:
     kinds = {c.name: c.kind for c in built.contenders}
     ours = next(c.name for c in built.contenders if c.kind == "ours")
     times = result.timings
-    baselines = {
-        name: t.seconds for name, t in times.items() if kinds[name] in ("eager", "compile", "scipy", "torch-dct")
-    }
-    best = min(baselines, key=lambda name: baselines[name]) if baselines else None
+    baselines = [name for name in times if kinds[name] in ("eager", "compile", "scipy", "torch-dct")]
+    best = min(baselines, key=lambda name: times[name].seconds) if baselines else None
     row: Row = {"case": case.name, "op": case.op, "group": case.group, "backend": built.backend, "target": case.target}
     row["ms"] = {("ours" if name == ours else name): t.seconds * 1e3 for name, t in times.items()}
     row["kinds"] = {("ours" if name == ours else name): kind for name, kind in kinds.items()}
@@ -143,9 +142,9 @@ def row_of(case: Case, built: Built, result: Measured, limits: Ceilings) -> Row:
     row["gflops"], row["gbytes"] = built.cost.flops / seconds / 1e9, built.cost.bytes / seconds / 1e9
     row["share"], row["bound"] = limits.share(built.cost, seconds)
     if best is not None:
-        row["ratio"] = baselines[best] / seconds
+        row["ratio"] = times[best].over(times[ours])
     row["limits"] = {
-        name: {"at most": most, "is": seconds / times[name].seconds}
+        name: {"at most": most, "is": times[ours].over(times[name])}
         for name, most in case.limits.items()
         if name in times
     }
@@ -309,7 +308,7 @@ def summary(rows: Iterable[Row]) -> str:
 
 def markdown(rows: Iterable[Row], runs: Mapping[str, Any]) -> str:
     """The page of the papers' shapes, without the odd ones; each row with the commit it was measured at."""
-    heads = ("ours", *OTHERS, "times faster", "target", "A/A noise", "error", "scipy's", "commit")
+    heads = ("ours", *OTHERS, "times faster", "target", "limits", "A/A noise", "error", "scipy's", "commit")
     lines = [PAGE, f"| case | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for row in rows:
         if row["group"] != "targets":
@@ -318,7 +317,8 @@ def markdown(rows: Iterable[Row], runs: Mapping[str, Any]) -> str:
         times = [ms.get("ours"), _eager(row), *(ms.get(name) for name in OTHERS[1:])]
         noise = [row["noise"][name] for name in ("ours", best) if name in row["noise"]]
         cells = [row["case"], *(_number(t, ".3g") for t in times), f"**{_number(row.get('ratio'), '.2f')}**"]
-        cells += [_number(row["target"], ".3g"), _percent(noise) + " %"]
+        own = (f"{limit['is']:.2f} of {name} ({limit['at most']:g})" for name, limit in row.get("limits", {}).items())
+        cells += [_number(row["target"], ".3g"), ", ".join(own) or "-", _percent(noise) + " %"]
         cells += [_number(errors.get(name), ".1e") for name in ("ours", "scipy")]
         lines.append("| " + " | ".join([*cells, runs[row["run"]]["commit"]]) + " |")
     return "\n".join(lines)
