@@ -3,7 +3,7 @@
 Each quantity is a float64 value with a bound on its error. A sum of K products a.b may be off by 4 eps sqrt(K) |a|.|b|;
 the errors that it takes over from a and b add up as independent ones do, in squares (added in full they would grow
 fourfold a layer, and eight layers would hide a wrong value). The slope of relu is unsure where the argument is closer
-to 0 than its error.
+to 0 than its error; what a wrong one does reaches a result along many paths, which add up in full (`Flips`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Arithmetic:
             return a
         changed = a.v.to(self.operand).double() != a.v
         finfo = torch.finfo(self.operand)
-        return Value(a.v, a.e + torch.where(changed, finfo.eps * a.v.abs() + finfo.tiny * finfo.eps, 0.0))
+        rounding = torch.where(changed, finfo.eps * a.v.abs() + finfo.tiny * finfo.eps, 0.0)
+        return Value(a.v, a.e + rounding + finfo.eps * a.e)  # what is rounded is off by a.e
 
     def matmul(self, a: Value, b: Value) -> Value:
         a, b = self.rounded(a), self.rounded(b)
@@ -94,9 +95,8 @@ class Arithmetic:
             at = z.v.detach().requires_grad_()
             (v,) = torch.autograd.grad(activation_rules.apply(name, at).sum(), at)
         if name == "relu":
-            # a wrong slope is one source, whose paths through later layers add up coherently: squares alone fall short,
-            # and 4 times that too by a tenth, through eight layers in bfloat16
-            return Value(v, 5 * (z.v.abs() <= z.e).double())
+            # a wrong slope is one source, whose paths through later layers add up coherently: squares alone fall short
+            return Value(v, 4 * (z.v.abs() <= z.e).double())
         return Value(v, _CURVATURE[name] * z.e + 16 * self.eps)
 
     def slope_from_result(self, name: str, y: Value) -> Value:
@@ -159,19 +159,51 @@ class Arithmetic:
 
     def network_backward(self, grad: Value, x: Value, ws: list, bs: list, acts: list[str], want: bool) -> list[Value]:
         zs, hs = self.network(x, None, ws, bs, acts)
-        grad_ws, grad_bs = [], []
+        grad_ws, grad_bs, flips = [], [], Flips(self, grad.v)
         for j in reversed(range(len(ws))):
-            grad = self.mul(grad, self.slope(acts[j], zs[j]))
-            grad_ws.append(self.matmul(grad.mT, hs[j]))
+            slope, unsure = self.slope(acts[j], zs[j]), torch.zeros_like(zs[j].v, dtype=torch.bool)
+            if acts[j] == "relu":
+                slope, unsure = self.exact(slope.v), slope.e > 0
+            above, grad = grad.v.abs() + grad.e + flips.bound, self.mul(grad, slope)
+            flips.at(slope.v, unsure, above)
+            whole = Value(grad.v, grad.e + flips.bound)
+            grad_ws.append(self.matmul(whole.mT, hs[j]))
             if bs[j] is not None:
-                grad_bs.append(self.sum(grad, 1))
+                grad_bs.append(self.sum(whole, 1))
             grad = self.matmul(grad, ws[j])
-        nothing = self.exact(torch.zeros(0))
-        return [grad if want else nothing, *grad_ws[::-1], *grad_bs[::-1]]
+            flips.through(ws[j])
+        grad_x = Value(grad.v, grad.e + flips.bound) if want else self.exact(torch.zeros(0))
+        return [grad_x, *grad_ws[::-1], *grad_bs[::-1]]
 
     def mixture(self, logits: Value, weights: Value, space: str) -> Value:
         branches = self.softmax(logits) if space == "probabilities" else logits
         return self.sum(self.mul(branches, weights.unsqueeze(1).unsqueeze(2)), 0)
+
+
+class Flips:
+    """What a unit whose slope of relu may be the other one changes in the gradients below: each by itself, with sign.
+
+    change (Q, N, unit, features): linear in the unit's gradient, so carried along by the exact slopes and weights.
+    """
+
+    def __init__(self, m: Arithmetic, like: Tensor) -> None:
+        self.m, self.change = m, m.exact(like.new_zeros(*like.shape[:2], 0, like.shape[2]))
+
+    @property
+    def bound(self) -> Tensor:
+        return (self.change.v.abs() + self.change.e).sum(2)
+
+    def at(self, slope: Tensor, unsure: Tensor, gradient: Tensor) -> None:
+        """Past an activation: 0 <= gradient is what the units get from above, at most."""
+        most = int(unsure.sum(-1).max()) if unsure.numel() else 0
+        units = unsure.double().topk(most, -1).indices
+        own = torch.where(unsure, gradient, 0.0).gather(-1, units).unsqueeze(-1)
+        new = torch.zeros(*own.shape[:3], slope.shape[-1], dtype=slope.dtype).scatter_(-1, units.unsqueeze(-1), own)
+        old = self.m.mul(self.change, self.m.exact(slope.unsqueeze(2)))
+        self.change = Value(torch.cat([old.v, new], 2), torch.cat([old.e, torch.zeros_like(new)], 2))
+
+    def through(self, w: Value) -> None:
+        self.change = self.m.matmul(self.change, w.unsqueeze(1))
 
 
 def _most(t: Tensor) -> Tensor:
@@ -342,7 +374,8 @@ def bounded(op: str, args: Sequence[Any], dtype: torch.dtype, operand: torch.dty
 def check(y: Tensor, value: Value, what: str) -> None:
     """Assert that y is within the bound, half rounding once on the way out; NaN only where the exact result is NaN."""
     eps = torch.finfo(y.dtype)
-    allowed = value.e + (2 * eps.eps * value.v.abs() + eps.tiny * eps.eps if y.dtype in HALF else _TINY)
+    rounding = 2 * eps.eps * (value.v.abs() + value.e) + eps.tiny * eps.eps if y.dtype in HALF else _TINY
+    allowed = value.e + rounding
     error = (y.double() - value.v).abs()
     bad = ~(error <= allowed) & ~(y.isnan() & value.v.isnan())
     if bool(bad.any()):
