@@ -309,17 +309,18 @@ class _Op:
         most = self.traced_beyond
         if most is None or forced() is not None or not tensors[0].is_cpu:
             return False
-        wide = any(t.dim() == 3 and (t.shape[1] > most or t.shape[2] > most) for t in tensors)
-        return wide and self._judged(args, tensors)
+        for t in tensors:
+            if len(shape := t.shape) == 3 and (shape[1] > most or shape[2] > most):
+                return self._judged(args, tensors)
+        return False
 
     def _judged(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
         call = signature(args)
         by_parts = self._by_parts.get(call)
         if by_parts is None:
-            by_parts = _goes_by_parts(self.row, self.rule, args, tensors)
             if len(self._by_parts) >= Plans.MOST:
                 self._by_parts.clear()
-            self._by_parts[call] = by_parts
+            by_parts = self._by_parts[call] = _goes_by_parts(self.row, self.rule, args, tensors)
         return by_parts
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
@@ -364,8 +365,7 @@ def run_below_autograd(name: str, direct: bool, *args: Any) -> Any:
 
 def allocated(name: str, direct: bool, args: Sequence[Any]) -> Any:
     """The results of an op, not filled, where its C++ kernel has taken such ordinary tensors as they are; or None."""
-    plans = _OPS[name].plans
-    return plans.allocated(args, tensors_of(args)) if direct and forced() is None else None
+    return _OPS[name].plans.allocated(args, tensors_of(args)) if direct and forced() is None else None
 
 
 def kernel_alone(name: str, tensors: Sequence[Tensor]) -> bool:

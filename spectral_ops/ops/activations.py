@@ -132,6 +132,12 @@ def offset(name: str) -> float:
     return float(number or "-0.1") if head == "modrelu" else 0.0
 
 
+@functools.lru_cache(256)
+def codes(names: tuple[str, ...]) -> tuple[list[int], list[float]]:
+    """`code` of each, and `offsets`; to be read only."""
+    return [code(name) for name in names], offsets(list(names))
+
+
 def offsets(names: list[str]) -> list[float]:
     """One `offset` a name, or none at all where no name has one, as the native kernels take them."""
     return [offset(name) for name in names] if any(name.startswith("modrelu") for name in names) else []

@@ -315,7 +315,8 @@ def backward(args: list[Any], grads: Any, needs: list[Any], kept: list[Tensor]) 
         inside = _real_branches(args[0], args[1])
         grad_weight, grad_bias = planes.layer_gradients(grad_weight, grad_bias, args[2], args[3], inside)
     found = [grad_x if want[0] else None, grad_matrix, grad_weight, grad_bias, None, grad_inverse]
-    return [g if g is None else g.to(a.dtype) for g, a in zip(found, args[:6], strict=True)] + [None] * 3
+    pairs = zip(found, args[:6], strict=True)
+    return [g if g is None or g.dtype is a.dtype else g.to(a.dtype) for g, a in pairs] + [None] * 3
 
 
 def _matrix_gradient(grad: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
@@ -335,7 +336,7 @@ def _own(grad: Tensor, weight: Tensor) -> Tensor:
     q, o, i, kh, kw = weight.shape
     together = grad.shape[1] // i
     if together == 1:
-        return grad.contiguous().view(weight.shape)
+        return grad.view(weight.shape)  # in the library's order: autograd copies what it accumulates, if it must
     blocks = grad.reshape(q // together, together, o, together, i, kh, kw)
     own = blocks.diagonal(dim1=1, dim2=3)  # (groups, O/Q, C/Q, kh, kw, together)
     return own.permute(0, 5, 1, 2, 3, 4).reshape(weight.shape)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..autograd import ordinary
 from ..op import allocated, lower, run_below_autograd
 from . import checks, to_branches
-from .activations import code, dense_like, narrow, offsets, together, wide
+from .activations import codes, dense_like, narrow, together, wide
 from .branch_linear import layer
 
 MOST_STATES = 8 << 20  # bytes; above, they are too far from the cores: computing them again takes less time
@@ -100,7 +100,7 @@ def cpp(args: list[Any], out: Tensor) -> None:
 def native(args: Sequence[Any]) -> list[Any]:
     """The network as the native entry points take it."""
     x, transform, weights, biases, activations = args
-    return [x, transform, weights, biases, [code(a) for a in activations], offsets(activations)]
+    return [x, transform, weights, biases, *codes(tuple(activations))]
 
 
 def forward_for_grad(args: list[Any], needs: list[Any], direct: bool) -> tuple[Tensor, list[Tensor]]:
