@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectral_ops import models
-from spectral_ops.compress import TDLRT, Fraction, Summary, decompose, to_tucker
+from spectral_ops.compress import TDLRT, Fraction, Summary, decompose, join_norms, to_tucker
 from spectral_ops.nn.tucker import Ranked
 from spectral_ops.recipes import data
 
@@ -33,6 +33,8 @@ def cases() -> Iterator[Case]:
         for kappa, ratio in RATIOS.items():
             name = f"VGG19-BN step in Tucker form, ranks {kappa:g} of full, N={n}"
             yield Case(name, OP, partial(_vgg, kappa, n), "targets", SHARE * ratio, large=True)
+            name += ", norms joined"
+            yield Case(name, OP, partial(_vgg, kappa, n, joined=True), "targets", SHARE * ratio, large=True)
         name = f"VGG19-BN step in Tucker form, ranks by EVBMF after {STEPS} steps on digits, N={n}"
         yield Case(name, OP, partial(_found, n), "targets", SHARE * FOUND_RATIO, large=True)
         name = f"TDLRT step, VGG19-BN, ranks 0.15 of full, N={n}"
@@ -61,13 +63,13 @@ def _step(model: nn.Module, layout: str, n: int) -> Callable[[], list[Tensor]]:
     return step
 
 
-def _vgg(kappa: float, n: int) -> Built:
+def _vgg(kappa: float, n: int, joined: bool = False) -> Built:
     """Decomposed at given ranks; both networks in both layouts, the better of the dense one's is the baseline."""
     torch.manual_seed(0)
     dense = models.vgg19_bn()
     small, summary = to_tucker(dense, Fraction(kappa), example=_images(1)[0])
     assert abs(_operations(summary)[0] / _operations(summary)[1] - RATIOS[kappa]) < 0.01
-    return _beside(dense, small, summary, n)
+    return _beside(dense, join_norms(small)[0] if joined else small, summary, n)
 
 
 def _found(n: int) -> Built:

@@ -6,6 +6,7 @@ from .csg_fit import CodeSizeStudy, SliceShape, code_size_study, fit_csg, slice_
 from .decompose import DecomposeAt, decompose, reconstruct, to_tucker
 from .evbmf import evbmf, evbmf_rank
 from .layers import LayerChange, Summary
+from .norms import join_norms
 from .pruning import prune_grasp, prune_magnitude, prune_snip
 from .ranks import Budget, Energy, Evbmf, Fraction, allocate
 from .spectral import FlatSpectralLinear, to_spectral
@@ -36,6 +37,7 @@ __all__ = [
     "fit_csg",
     "hooi",
     "hosvd",
+    "join_norms",
     "load_published",
     "prune_grasp",
     "prune_magnitude",

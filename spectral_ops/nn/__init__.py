@@ -13,6 +13,7 @@ from .linear import SpectralLinear, TNNLinear
 from .mlp import SpectralMLP
 from .rnn import SpectralRNN
 from .tucker import TuckerConv2d, TuckerLinear
+from .tucker_norm import TuckerNorm2d
 
 __all__ = [
     "CSG",
@@ -29,6 +30,7 @@ __all__ = [
     "ToBranches2d",
     "TuckerConv2d",
     "TuckerLinear",
+    "TuckerNorm2d",
     "bake",
     "csg_scope",
 ]
