@@ -83,6 +83,7 @@ EXCEPTIONS: dict[str, Callable[[TuckerNorm2d, Tensor], Tensor]] = {
     "NCHW": lambda layer, x: layer(x.contiguous()),
     "one image": lambda layer, x: layer(x[:1]),
     "func": lambda layer, x: torch.func.jvp(lambda t: layer(t), (x,), (torch.ones_like(x),))[0],
+    "compile": lambda layer, x: torch.compile(layer, fullgraph=True, backend="aot_eager")(x),
     "autocast": lambda layer, x: _under_autocast(layer, x),
 }
 
