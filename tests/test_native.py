@@ -22,6 +22,7 @@ from spectral_ops.table import TABLE
 pytestmark = pytest.mark.native
 GUARD = 4096  # values on both sides: more than any tile
 PATTERN = -7.25e33  # no kernel computes this
+LARGE = 1 << 21  # values of float32 whose lines go past the caches
 
 
 def guarded(t: Tensor, value: float) -> Tensor:
@@ -166,3 +167,25 @@ def test_large_logits_do_not_overflow(level: str) -> None:
         [torch.ones(1, 1, 1), torch.ones(1, 1), [w], [None], ["none"], torch.tensor([1])],
     )
     torch.testing.assert_close(losses, torch.tensor([2e4]))
+
+
+@pytest.mark.parametrize(
+    "op, shape, rest",
+    [
+        *(("dct", (LARGE // n + 5, n), (type, 1)) for n in (8, 16, 32, 48, 64) for type in (2, 3, 4)),
+        *(("dct", (3, n, LARGE // (48 * n) * 16 + 16), (type, 1)) for n in (8, 16, 32) for type in (2, 3, 4)),
+        *(("dctn", (LARGE // 512 // 8 + 1, 8, 66, 8), ([1, 3], type)) for type in (2, 3, 4)),
+        *(("dctn", (LARGE // 64 + 3, 8, 8), ([1, 2], type)) for type in (2, 3, 4)),
+    ],
+    ids=str,
+)
+def test_results_past_the_caches(op: str, shape: tuple[int, ...], rest: tuple[Any, ...]) -> None:
+    """Large results, which are written whole vectors at a time; one that does not start at a vector is the same."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+    args = [x, *rest, "ortho", False, True] if op == "dct" else [x, *rest, "ortho", False, True, False, False]
+    (y,) = call(op, args)
+    exact = rule_of(op).reference(x.double(), *args[1:])
+    assert float((y - exact).norm() / exact.norm()) < 2e-7
+    aside = torch.full((x.numel() + 2,), PATTERN)
+    rule_of(op).cpp(args, aside[1:-1].view(shape))
+    assert torch.equal(aside[1:-1].view(shape), y) and aside[0] == aside[-1] == PATTERN

@@ -1,5 +1,5 @@
 // Memory that will be needed soon: steps that lie pages apart, where the hardware does not look, or more lines at once
-// than it follows.
+// than it follows; and memory that will not.
 #pragma once
 #include "simd.h"
 
@@ -8,6 +8,15 @@ namespace spectral::SPECTRAL_LEVEL {
 // Asks for `values` values, to be written where kWrite is 1.
 template <class T, int kWrite> SPECTRAL_INLINE void fetch(const T* p, int64_t values) {
   for (int64_t i = 0; i < values; i += int64_t(64 / sizeof(T))) __builtin_prefetch(p + i, kWrite);
+}
+
+// Whether the kernels write a result of `values` values past the caches, vector by vector, at y and at multiples of
+// `step` behind it. A line that is written whole need not be read before, which is a third of the bytes that move;
+// where the caches still held it, and are asked for it soon, that costs more than it saves.
+inline constexpr int64_t kStreamedBytes = 8 << 20;
+template <class T> SPECTRAL_INLINE bool streams(const T* y, int64_t values, int64_t step) {
+  return values * int64_t(sizeof(T)) >= kStreamedBytes && reinterpret_cast<uintptr_t>(y) % sizeof(Vec<T>) == 0 &&
+         step % kLanes<T> == 0;
 }
 
 }  // namespace spectral::SPECTRAL_LEVEL

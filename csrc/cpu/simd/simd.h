@@ -1,6 +1,6 @@
 // The vocabulary of the CPU kernels: a vector of the level's width, loads and stores of parts, the transpose of a
-// square. The compiler's vector types carry the arithmetic; intrinsics appear only where those have no words (masked
-// memory).
+// square. The compiler's vector types carry the arithmetic; intrinsics appear only where those have no words: masked
+// memory, and stores past the caches.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -48,6 +48,21 @@ template <class T> SPECTRAL_INLINE Vec<T> load_loose(const T* p) {
 }
 template <class T> SPECTRAL_INLINE void store_loose(T* p, Vec<T> v) {
   *reinterpret_cast<typename VectorOf<T>::loose*>(p) = v;
+}
+// With kStream past the caches, to an address that is a multiple of a vector; `finish_streams` comes after the last
+// one.
+template <bool kStream, class T> SPECTRAL_INLINE void put(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  if constexpr (kStream) return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX2__)
+  if constexpr (kStream) return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#endif
+  store_loose(p, v);
+}
+SPECTRAL_INLINE void finish_streams() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
 }
 template <class T> SPECTRAL_INLINE Vec<T> broadcast(T value) { return value - Vec<T>{}; }
 

@@ -48,37 +48,50 @@ SPECTRAL_INLINE void octet_coefficients(const TubeMatrix<float>& m, float* coeff
     for (int lane = 0; lane < kLanes<float>; ++lane) coefficients[k * kLanes<float> + lane] = coefficient(k, lane % 8);
 }
 
-template <TubeMatrix<float>::Kind kKind>
-SPECTRAL_INLINE void transform_octets(const float* coefficients, const float* x, float* y, int64_t count) {
+// The transform of the tubes in one vector, with what `octet_coefficients` wrote.
+template <TubeMatrix<float>::Kind kKind> struct Octets {
   using Kind = TubeMatrix<float>::Kind;
-  constexpr int lanes = kLanes<float>, terms = kKind == Kind::dense ? 8 : 4;
-  Vec<float> sign, c[terms];
-  for (int l = 0; l < lanes; ++l) sign[l] = l % 8 < 4 ? 1.0f : -1.0f;
-  for (int k = 0; k < terms; ++k) c[k] = load(coefficients + k * lanes);
-  const auto one = [&](Vec<float> v) {
+  static constexpr int kTerms = kKind == Kind::dense ? 8 : 4;
+  Vec<float> sign, c[kTerms];
+
+  SPECTRAL_INLINE explicit Octets(const float* coefficients) {
+    for (int l = 0; l < kLanes<float>; ++l) sign[l] = l % 8 < 4 ? 1.0f : -1.0f;
+    for (int k = 0; k < kTerms; ++k) c[k] = load(coefficients + k * kLanes<float>);
+  }
+  SPECTRAL_INLINE Vec<float> operator()(Vec<float> v) const {
     if constexpr (kKind == Kind::analysis) v = v + sign * within_eight(v, kReversed);
     if constexpr (kKind == Kind::synthesis) v = within_eight(v, kEvenFirst);
     const auto& lane = kKind == Kind::dense ? kEights : kFours;
     Vec<float> sum = within_eight(v, lane[0]) * c[0];
 #pragma GCC unroll 7
-    for (int k = 1; k < terms; ++k) sum += within_eight(v, lane[k]) * c[k];
+    for (int k = 1; k < kTerms; ++k) sum += within_eight(v, lane[k]) * c[k];
     if constexpr (kKind == Kind::analysis) return within_eight(sum, kByTurns);
     if constexpr (kKind == Kind::synthesis) return within_eight(sum, kReversed) + sign * sum;
     return sum;
+  }
+};
+
+// f.template operator()<kind, stream>()
+template <class F> SPECTRAL_INLINE void visit_kind(TubeMatrix<float>::Kind kind, bool stream, F f) {
+  using Kind = TubeMatrix<float>::Kind;
+  const auto with = [&]<bool kStream>() {
+    switch (kind) {
+      case Kind::dense: return f.template operator()<Kind::dense, kStream>();
+      case Kind::analysis: return f.template operator()<Kind::analysis, kStream>();
+      case Kind::synthesis: return f.template operator()<Kind::synthesis, kStream>();
+    }
   };
+  stream ? with.template operator()<true>() : with.template operator()<false>();
+}
+
+template <TubeMatrix<float>::Kind kKind, bool kStream>
+void transform_octets(const float* coefficients, const float* x, float* y, int64_t count) {
+  constexpr int lanes = kLanes<float>;
+  const Octets<kKind> one(coefficients);
   const int64_t values = 8 * count, whole = values / lanes * lanes;
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < whole; i += lanes) store_loose(y + i, one(load_loose(x + i)));
+  for (int64_t i = 0; i < whole; i += lanes) put<kStream>(y + i, one(load_loose(x + i)));
   if (whole < values) store_part(y + whole, one(load_part(x + whole, values - whole)), values - whole);
-}
-SPECTRAL_INLINE void transform_octets(TubeMatrix<float>::Kind kind, const float* coefficients, const float* x, float* y,
-                                      int64_t count) {
-  using Kind = TubeMatrix<float>::Kind;
-  switch (kind) {
-    case Kind::dense: return transform_octets<Kind::dense>(coefficients, x, y, count);
-    case Kind::analysis: return transform_octets<Kind::analysis>(coefficients, x, y, count);
-    case Kind::synthesis: return transform_octets<Kind::synthesis>(coefficients, x, y, count);
-  }
 }
 
 }  // namespace spectral::SPECTRAL_LEVEL

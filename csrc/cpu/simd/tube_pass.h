@@ -3,8 +3,8 @@
 #pragma once
 #include "fetch.h"
 #include "network.h"
+#include "plane_octets.h"
 #include "tube.h"
-#include "tube_octets.h"
 #include "tube_rows.h"
 
 namespace spectral::SPECTRAL_LEVEL {
@@ -35,11 +35,13 @@ template <class T> class TubePass {
   // How many tubes one after the other make a work item: whole blocks, and whole tiles.
   static int64_t tubes_an_item(const TubeMatrix<T>& m) { return takes_rows(m) ? 240 : kLanes<T> * kTile<T>; }
 
-  // `count` tubes that lie one after the other.
-  void last(const T* x, T* y, int64_t count) const {
+  // `count` tubes that lie one after the other; stream: y may be written past the caches.
+  void last(const T* x, T* y, int64_t count, bool stream = false) const {
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (takes_octets(m)) return transform_octets(m.kind, rows, x, y, count);
-      if (takes_rows(m)) return transform_rows(m, x, y, count, rows);
+      if (takes_octets(m))
+        return visit_kind(m.kind, stream,
+                          [&]<auto kKind, bool kStream>() { transform_octets<kKind, kStream>(rows, x, y, count); });
+      if (takes_rows(m)) return transform_rows(m, x, y, count, stream, rows);
     }
     // a row of the tile: one tube, or as many short ones as fill a vector exactly
     const bool fills = n < kLanes<T> && kLanes<T> % n == 0 && count * n % kLanes<T> == 0;
@@ -54,26 +56,44 @@ template <class T> class TubePass {
     }
   }
 
+  // What depends on the matrix alone, as tube_octets.h or tube_rows.h has it.
+  const T* coefficients() const { return rows; }
+
   // `count` columns, the rows of x and y ldx and ldy apart. Whole tiles are written where they belong, and read from
-  // there by a matrix that reads each row once; what is left of a row is copied.
-  void columns(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count) const {
-    for (; count > 0; count -= kStrip, x += kStrip, y += kStrip) strip(x, ldx, y, ldy, min(count, kStrip));
+  // there by a matrix that reads each row once; what is left of a row is copied. stream: y is written past the caches,
+  // from a tile in them.
+  void columns(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count, bool stream = false) const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      const auto in_registers = [&]<auto kKind, bool kStream, int kRows>() {
+        transform_planes<kKind, kStream, kRows>(m, x, ldx, y, ldy, count, kStrip, [](Vec<T> v) { return v; });
+      };
+      const auto visit = [&]<int kRows>() {
+        visit_kind(m.kind, stream,
+                   [&]<auto kKind, bool kStream>() { in_registers.template operator()<kKind, kStream, kRows>(); });
+      };
+      if (takes_columns(m, 8)) return visit.template operator()<8>();
+      if (takes_columns(m, 16)) return visit.template operator()<16>();
+    }
+    for (; count > 0; count -= kStrip, x += kStrip, y += kStrip) strip(x, ldx, y, ldy, min(count, kStrip), stream);
   }
 
  private:
-  void strip(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count) const {
+  void strip(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count, bool stream) const {
     constexpr int lanes = kLanes<T>;
     const int64_t tile = n * kTile<T>;
     const bool whole = count % kTile<T> == 0, copies = !whole || m.kind != TubeMatrix<T>::Kind::analysis;
+    const bool direct = whole && !stream;
     for (int64_t q = 0; copies && q < n; ++q)
       for (int64_t v = 0; v < count; v += lanes)
         store(in + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>, load_part(x + q * ldx + v, count - v));
     for (int64_t v = 0; v < count; v += kTile<T>)
-      apply_part(copies ? in + v * n : x + v, copies ? kTile<T> : ldx, whole ? y + v : out + v * n,
-                 whole ? ldy : kTile<T>, count - v);
-    for (int64_t q = 0; !whole && q < n; ++q)
-      for (int64_t v = 0; v < count; v += lanes)
-        store_part(y + q * ldy + v, load(out + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>), count - v);
+      apply_part(copies ? in + v * n : x + v, copies ? kTile<T> : ldx, direct ? y + v : out + v * n,
+                 direct ? ldy : kTile<T>, count - v);
+    for (int64_t q = 0; !direct && q < n; ++q)
+      for (int64_t v = 0; v < count; v += lanes) {
+        const Vec<T> row = load(out + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>);
+        stream ? put<true>(y + q * ldy + v, row) : store_part(y + q * ldy + v, row, count - v);
+      }
   }
 
   // On as many vectors as hold `count` lanes.

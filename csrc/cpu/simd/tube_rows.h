@@ -74,30 +74,45 @@ SPECTRAL_INLINE void fold(const float* tube, int64_t n, int64_t padded, float* p
   }
 }
 
-// (e_p, o_p) in `sums`, V vectors, to one tube.
-template <int V> SPECTRAL_INLINE void unfold(const Vec<float>* sums, int64_t n, float* tube) {
+// (e_p, o_p) in `sums`, V vectors, to one tube. kStream: of n = 16 or a multiple of 32, whose parts are whole vectors.
+template <int V, bool kStream> SPECTRAL_INLINE void unfold(const Vec<float>* sums, int64_t n, float* tube) {
   constexpr int lanes = kLanes<float>;
   const int64_t half = n / 2, terms = (n + 1) / 2;
+  if (V == 1 && n == lanes) {
+    const Vec<float> even = deinterleave<0>(sums[0], sums[0]), odd = deinterleave<1>(sums[0], sums[0]);
+    const auto lane = lane_numbers();
+    const auto from = lane < lanes / 2 ? lane : 2 * lanes - 1 - lane;
+    return put<kStream>(tube, __builtin_shuffle(even + odd, even - odd, from));
+  }
 #pragma GCC unroll 2
   for (int v = 0; v < V; v += 2) {
     const int64_t p = v / 2 * lanes;
     const Vec<float> next = v + 1 < V ? sums[v + 1 < V ? v + 1 : v] : Vec<float>{};
     const Vec<float> even = deinterleave<0>(sums[v], next), odd = deinterleave<1>(sums[v], next);
+    if constexpr (kStream) {
+      put<true>(tube + p, even + odd);
+      put<true>(tube + n - p - lanes, reverse(even - odd, lanes));
+      continue;
+    }
     const int64_t heads = min(lanes, max(terms - p, 0)), tails = min(lanes, max(half - p, 0));
     store_part(tube + p, even + odd, heads);
     store_part(tube + n - p - tails, reverse(even - odd, tails), tails);
   }
 }
 
-// Tubes whose sums are accumulated together: as many as the registers hold beside the coefficients and one broadcast.
-template <int V> inline constexpr int kTubesAtOnce = (kLevel == Level::avx512 ? 24 : 10) / V;
+// Tubes whose sums are accumulated together: of one or two vectors enough sums to hide the latency of 8 products, for
+// the processor then looks past a block, and its memory and its products overlap; of longer ones as many as the
+// registers hold beside the coefficients and one broadcast.
+template <int V> inline constexpr int kTubesAtOnce = (kLevel != Level::avx512 ? 10 : V <= 2 ? 8 : 24) / V;
 
 // The values that a block of tubes is made from, `stride` apart, and memory that later blocks will need: asked for line
-// by line between the products, because as many lines at once as a block has wait for one another.
+// by line between the products, because as many lines at once as a block has wait for one another. stream: results go
+// past the caches, and are not asked for.
 struct RowBlock {
   const float *values, *next;
   float* results;
   int64_t stride;
+  bool stream;
 };
 
 // sums += the products of values and coefficients [begin, end).
@@ -108,7 +123,7 @@ template <int V, RowKind kKind> SPECTRAL_INLINE void add_rows(const float* coeff
   constexpr int lines = (together * width + line - 1) / line;
   for (int64_t k = begin; k < end; ++k) {
     fetch<float, 0>(block.next + k * lines * line, lines * line);
-    fetch<float, 1>(block.results + k * lines * line, lines * line);
+    if (!block.stream) fetch<float, 1>(block.results + k * lines * line, lines * line);
     Vec<float> c[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) c[v] = load(coefficients + (k * V + v) * lanes);
@@ -156,26 +171,35 @@ SPECTRAL_INLINE void transform_block(int64_t n, int64_t chain, const float* coef
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sums[r][v] += rest[r][v];
   }
+  const auto write = [&]<bool kStream>() {
 #pragma GCC unroll 24
-  for (int r = 0; r < together; ++r) {
-    if (kLast && r >= count) break;
-    float* tube = y + r * n;
-    if constexpr (kKind == RowKind::synthesis) {
-      unfold<V>(sums[r], n, tube);
-    } else {
+    for (int r = 0; r < together; ++r) {
+      if (kLast && r >= count) break;
+      float* tube = y + r * n;
+      if constexpr (kKind == RowKind::synthesis) {
+        unfold<V, kStream>(sums[r], n, tube);
+      } else {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) store_part(tube + v * lanes, sums[r][v], n - v * lanes);
+        for (int v = 0; v < V; ++v) {
+          if constexpr (kStream)
+            put<true>(tube + v * lanes, sums[r][v]);
+          else
+            store_part(tube + v * lanes, sums[r][v], n - v * lanes);
+        }
+      }
     }
-  }
+  };
+  block.stream ? write.template operator()<true>() : write.template operator()<false>();
 }
 
 // `count` tubes of V vectors from x to y. space: room for kTubesAtOnce rows.
 template <int V, RowKind kKind> void transform_rows(int64_t n, int64_t chain, const float* coefficients, const float* x,
-                                                    float* y, int64_t count, float* space) {
+                                                    float* y, int64_t count, bool stream, float* space) {
   constexpr int together = kTubesAtOnce<V>;
   const bool chained = chain < (kKind == RowKind::dense ? n : (n + 1) / 2);
   for (int64_t first = 0; first < count; first += together) {
-    const RowBlock block{nullptr, x + min(first + 2 * together, count) * n, y + min(first + together, count) * n, 0};
+    const RowBlock block{nullptr, x + min(first + 2 * together, count) * n, y + min(first + together, count) * n, 0,
+                         stream};
     const float* from = x + first * n;
     float* to = y + first * n;
     if (first + together > count)
@@ -194,23 +218,26 @@ SPECTRAL_INLINE int64_t row_space(int64_t n) {
 }
 
 template <RowKind kKind> SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, float* y,
-                                                             int64_t count, float* coefficients) {
+                                                             int64_t count, bool stream, float* coefficients) {
   const int64_t n = m.columns, padded = round_up(n, kLanes<float>);
   const int64_t chain = chain_of(m, kKind == RowKind::dense ? n : (n + 1) / 2);
   float* space = coefficients + n * padded;
   switch (padded / kLanes<float>) {
-    case 1: return transform_rows<1, kKind>(n, chain, coefficients, x, y, count, space);
-    case 2: return transform_rows<2, kKind>(n, chain, coefficients, x, y, count, space);
-    case 3: return transform_rows<3, kKind>(n, chain, coefficients, x, y, count, space);
-    default: return transform_rows<4, kKind>(n, chain, coefficients, x, y, count, space);
+    case 1: return transform_rows<1, kKind>(n, chain, coefficients, x, y, count, stream, space);
+    case 2: return transform_rows<2, kKind>(n, chain, coefficients, x, y, count, stream, space);
+    case 3: return transform_rows<3, kKind>(n, chain, coefficients, x, y, count, stream, space);
+    default: return transform_rows<4, kKind>(n, chain, coefficients, x, y, count, stream, space);
   }
 }
-SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, float* y, int64_t count,
+// stream: y may be written past the caches, where vectors of results are whole.
+SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, float* y, int64_t count, bool stream,
                                     float* coefficients) {
+  constexpr int lanes = kLanes<float>;
+  stream = stream && m.columns % (m.kind == RowKind::synthesis && m.columns != lanes ? 2 * lanes : lanes) == 0;
   switch (m.kind) {
-    case RowKind::dense: return transform_rows<RowKind::dense>(m, x, y, count, coefficients);
-    case RowKind::analysis: return transform_rows<RowKind::analysis>(m, x, y, count, coefficients);
-    case RowKind::synthesis: return transform_rows<RowKind::synthesis>(m, x, y, count, coefficients);
+    case RowKind::dense: return transform_rows<RowKind::dense>(m, x, y, count, stream, coefficients);
+    case RowKind::analysis: return transform_rows<RowKind::analysis>(m, x, y, count, stream, coefficients);
+    case RowKind::synthesis: return transform_rows<RowKind::synthesis>(m, x, y, count, stream, coefficients);
   }
 }
 

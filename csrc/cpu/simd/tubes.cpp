@@ -15,13 +15,17 @@ template <class T> void tubes(const Tubes<T>& t, int64_t begin, int64_t end) {
   const TubePass<T> pass(m, static_cast<T*>(scratch(Slot::item, TubePass<T>::space(m) * sizeof(T))));
   if (t.inner == 1) {
     const int64_t item = TubePass<T>::tubes_an_item(m), first = begin * item, last = min(t.outer, end * item);
-    return pass.last(t.x + first * m.columns, t.y + first * m.columns, last - first);
+    const bool stream = streams(t.y, t.outer * m.rows, 0);
+    pass.last(t.x + first * m.columns, t.y + first * m.columns, last - first, stream);
+    return finish_streams();
   }
   const int64_t strips = ceil_div(t.inner, strip);
+  const bool stream = streams(t.y, t.outer * m.rows * t.inner, t.inner);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item % strips * strip, offset = item / strips * m.columns * t.inner + first;
-    pass.columns(t.x + offset, t.inner, t.y + offset, t.inner, min(strip, t.inner - first));
+    pass.columns(t.x + offset, t.inner, t.y + offset, t.inner, min(strip, t.inner - first), stream);
   }
+  finish_streams();
 }
 
 // How the planes of an item lie: what is transformed along n1 first, and kept in cache, and along n2 then.
@@ -64,7 +68,6 @@ template <class T> struct PlanePass {
   }
   void rows(const TubePass<T>& one, const TubePass<T>& two, int64_t item) const {
     const int64_t blocks = ceil_div(line, width), first = item % blocks * width, count = min(width, line - first);
-    const auto at = [&](int64_t i) { return i / blocks * n1 * line + i % blocks * width; };
     const int64_t offset = at(item), next = item + 1 < items() ? at(item + 1) : offset;
     one.columns(p.x + offset, line, memory, ld, count);
     if (dense && together < kTile<T>) return two.last(memory, p.y + offset, n1 * together);  // a row has too few tubes
@@ -72,6 +75,25 @@ template <class T> struct PlanePass {
       fetch<T, 0>(p.x + next + q * line, min(width, line - (item + 1) % blocks * width));  // this pass reads the cache
       two.last(memory + q * ld, p.y + offset + q * line, count / n2);
     }
+  }
+  // Planes of 8 x 8, those of the items [begin, end).
+  template <TubeMatrix<float>::Kind kKind, bool kStream>
+  void octets(const T* second_coefficients, int64_t begin, int64_t end) const {
+    if (gathers) {
+      const int64_t first = begin * together, count = min(p.outer, end * together) - first;
+      return transform_planes<kKind, kStream>(*p.first, second_coefficients, p.x + first * 64, p.y + first * 64, count);
+    }
+    const Octets<kKind> row(second_coefficients);
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t offset = at(item), next = item + 1 < end ? at(item + 1) - offset : 0;
+      const int64_t count = min(width, line - item % ceil_div(line, width) * width);
+      transform_planes<kKind, kStream, 8>(*p.first, p.x + offset, line, p.y + offset, line, count, next, row);
+    }
+  }
+  // Where planes lie side by side: the first value of an item.
+  int64_t at(int64_t item) const {
+    const int64_t strips = ceil_div(line, width);
+    return item / strips * n1 * line + item % strips * width;
   }
   void columns(const TubePass<T>& one, const TubePass<T>& two, int64_t item) const {
     const int64_t blocks = ceil_div(p.inner, width), first = item % blocks * width, count = min(width, p.inner - first);
@@ -92,6 +114,14 @@ template <class T> void planes(const Planes<T>& p, int64_t begin, int64_t end) {
   pass.memory = static_cast<T*>(scratch(Slot::item, (between + first_space + second_space) * sizeof(T)));
   pass.spare = pass.memory + pass.space();
   const TubePass<T> one(*p.first, pass.memory + between), two(*p.second, pass.memory + between + first_space);
+  if constexpr (sizeof(T) == sizeof(float))
+    if (takes_octets(p)) {
+      const bool stream = streams(p.y, p.outer * pass.n1 * pass.line, pass.gathers ? 0 : pass.line);
+      visit_kind(p.first->kind, stream, [&]<auto kKind, bool kStream>() {
+        pass.template octets<kKind, kStream>(two.coefficients(), begin, end);
+      });
+      return finish_streams();
+    }
   for (int64_t item = begin; item < end; ++item)
     pass.gathers   ? pass.gathered(one, two, item)
     : p.inner == 1 ? pass.rows(one, two, item)

@@ -1,0 +1,118 @@
+// Transforms along both dimensions of planes of 8 x 8, which pass through the registers once: eight vectors hold the
+// rows of two planes (where lanes are 8, of one). Columns are then sums of vectors with broadcast coefficients, and
+// rows what tube_octets.h does in each vector.
+#pragma once
+#include "fetch.h"
+#include "tube_octets.h"
+
+namespace spectral::SPECTRAL_LEVEL {
+
+SPECTRAL_INLINE bool takes_octets(const Planes<float>& p) {
+  return p.inner == 1 && takes_octets(*p.first) && takes_octets(*p.second) && p.first->kind == p.second->kind;
+}
+
+// Whether `transform_columns` takes a matrix of n rows: its columns then fill the registers.
+SPECTRAL_INLINE bool takes_columns(const TubeMatrix<float>& m, int n) {
+  return m.rows == n && m.columns == n && m.chain >= (m.kind == TubeMatrix<float>::Kind::dense ? n : n / 2) &&
+         n <= (kLevel == Level::avx512 ? 16 : 8);
+}
+
+// The columns whose rows are v, by the sums and differences that `apply` (tube.h) makes.
+template <TubeMatrix<float>::Kind kKind, int kRows>
+SPECTRAL_INLINE void transform_columns(const TubeMatrix<float>& m, Vec<float> (&v)[kRows]) {
+  using Kind = TubeMatrix<float>::Kind;
+  constexpr int terms = kKind == Kind::dense ? kRows : kRows / 2;
+  Vec<float> first[terms], second[terms];  // what the even and the odd half of the matrix multiply, or all of it
+#pragma GCC unroll 16
+  for (int k = 0; k < terms; ++k) {
+    first[k] = kKind == Kind::analysis ? v[k] + v[kRows - 1 - k] : v[kKind == Kind::synthesis ? 2 * k : k];
+    second[k] = kKind == Kind::analysis ? v[k] - v[kRows - 1 - k] : v[kKind == Kind::synthesis ? 2 * k + 1 : k];
+  }
+  const auto sum = [](const float* row, const Vec<float>* x) {
+    Vec<float> y = broadcast(row[0]) * x[0];
+#pragma GCC unroll 16
+    for (int k = 1; k < terms; ++k) y += broadcast(row[k * terms]) * x[k];
+    return y;
+  };
+#pragma GCC unroll 16
+  for (int p = 0; p < terms; ++p) {
+    if constexpr (kKind == Kind::dense) {
+      v[p] = sum(m.dense + p, first);
+    } else {
+      const Vec<float> even = sum(m.even + p, first), odd = sum(m.odd + p, second);
+      v[kKind == Kind::analysis ? 2 * p : p] = kKind == Kind::analysis ? even : even + odd;
+      v[kKind == Kind::analysis ? 2 * p + 1 : kRows - 1 - p] = kKind == Kind::analysis ? odd : even - odd;
+    }
+  }
+}
+
+// Vectors of rows r and r + 1 of plane a and of plane b to those of row r and of row r + 1 of both, and back.
+SPECTRAL_INLINE void exchange(Vec<float>& a, Vec<float>& b) {
+  constexpr int n = kLanes<float>;
+  VectorOf<float>::integer first, second;
+  for (int l = 0; l < n; ++l) {
+    first[l] = l < n / 2 ? l : n / 2 + l;
+    second[l] = first[l] + n / 2;
+  }
+  const Vec<float> rows = __builtin_shuffle(a, b, first);
+  b = __builtin_shuffle(a, b, second);
+  a = rows;
+}
+
+// `count` planes from x to y, one after the other. The lines of later ones are asked for: else they take 1.2 times as
+// long.
+template <TubeMatrix<float>::Kind kKind, bool kStream> void transform_planes(const TubeMatrix<float>& first,
+                                                                             const float* second_coefficients,
+                                                                             const float* x, float* y, int64_t count) {
+  constexpr int64_t lanes = kLanes<float>, together = lanes / 8, plane = 64, ahead = 8;
+  const Octets<kKind> row(second_coefficients);
+  for (int64_t c = 0; c < count; c += together) {
+    const float* a = x + c * plane;
+    float* to = y + c * plane;
+    const int64_t other = min(together, count - c) * plane - plane;  // a last one alone is its own neighbour
+    if (c + ahead + together <= count) fetch<float, 0>(a + ahead * plane, together * plane);
+    Vec<float> v[8];
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; r += together) {
+      v[r] = load_loose(a + 8 * r);
+      if constexpr (together == 1) continue;
+      v[r + 1] = load_loose(a + other + 8 * r);
+      exchange(v[r], v[r + 1]);
+    }
+    transform_columns<kKind>(first, v);
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) v[r] = row(v[r]);
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; r += together) {
+      if constexpr (together == 2) exchange(v[r], v[r + 1]);
+      if constexpr (together == 2) put<kStream>(to + other + 8 * r, v[r + 1]);
+      put<kStream>(to + 8 * r, v[r]);
+    }
+  }
+}
+
+// Planes of kRows rows side by side, the rows of x and y ldx and ldy apart, `width` values of each; x + next: planes
+// that come later. row(v): the transform of the rows in v; where it is none, columns alone are transformed.
+template <TubeMatrix<float>::Kind kKind, bool kStream, int kRows, class Row>
+SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const float* x, int64_t ldx, float* y,
+                                      int64_t ldy, int64_t width, int64_t next, Row row) {
+  constexpr int64_t lanes = kLanes<float>;
+  for (int64_t c = 0; c < width; c += lanes) {
+    Vec<float> v[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      fetch<float, 0>(x + next + r * ldx + c, 1);
+      v[r] = load_part(x + r * ldx + c, width - c);
+    }
+    transform_columns<kKind>(first, v);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      if (width - c >= lanes)
+        put<kStream>(y + r * ldy + c, row(v[r]));
+      else
+        store_part(y + r * ldy + c, row(v[r]), width - c);
+    }
+  }
+}
+
+}  // namespace spectral::SPECTRAL_LEVEL
