@@ -16,47 +16,48 @@ from torch import Tensor
 from .autograd import PLAIN_VALUES, flatten, unflatten
 
 _PLAIN_ITEMS = (int, str, float, bool)
+_UNKNOWN: Any = object()  # stands for a call that was not seen
 
 
 class Plans:
     """The plans of one op.
 
-    rule: its rule module. compute: the op, of its arguments and the tensors among them. repeats: what did all of it:
-    "cpp" of new results, "reference", or None where there was more to do.
+    rule: its rule module, whose `settled(args)`, where it has one, gives the kernel's call for arguments such as these.
+    compute: the op, of its arguments and the tensors among them. repeats: what did all of it: "cpp" of new results,
+    "reference", or None where there was more to do.
     """
 
     MOST = 1024  # different calls that are remembered; then all are forgotten
 
     def __init__(self, rule: ModuleType, compute: Callable[..., Any], repeats: Callable[..., str | None]) -> None:
         self.rule, self.compute, self.repeats = rule, compute, repeats
-        self._known: dict[tuple[Any, ...], Callable[[], Any] | None] = {}  # None: to the reference
+        self._settled = getattr(rule, "settled", lambda args: rule.cpp)
+        # what makes the results, and fills them; None: to the reference
+        self._known: dict[tuple[Any, ...], tuple[Callable[[], Any], Callable[..., None]] | None] = {}
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """The op's results; of ordinary tensors (`autograd.ordinary`)."""
         call = signature(args)
-        allocate = self._known.get(call, _unknown)
-        if allocate is not _unknown and _dense(tensors):
-            if allocate is None:
+        plan = self._known.get(call, _UNKNOWN)
+        if plan is not _UNKNOWN and _dense(tensors):
+            if plan is None:
                 return self.rule.reference(*args)
+            allocate, fill = plan
             out = allocate()
-            self.rule.cpp(args, out)
+            fill(args, out)
             return out
         out = self.compute(args, tensors)
-        backend = self.repeats(args, tensors) if allocate is _unknown and tensors[0].is_cpu else None
+        backend = self.repeats(args, tensors) if plan is _UNKNOWN and tensors[0].is_cpu else None
         if backend is not None:
             if len(self._known) >= self.MOST:
                 self._known.clear()
-            self._known[call] = None if backend == "reference" else _allocator(out)
+            self._known[call] = None if backend == "reference" else (_allocator(out), self._settled(args))
         return out
 
     def allocated(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """The op's results, not filled, where such a call has gone to the C++ kernel before; None where it has not."""
-        allocate = self._known.get(signature(args))
-        return None if allocate is None or not _dense(tensors) else allocate()
-
-
-def _unknown() -> Any:
-    """Stands for a call that was not seen."""
+        plan = self._known.get(signature(args))
+        return None if plan is None or not _dense(tensors) else plan[0]()
 
 
 def signature(args: Sequence[Any]) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,11 +60,18 @@ def cpp(args: list[Any], out: Tensor) -> None:
 
 def native(args: list[Any], out: Tensor, adjoint: bool, sine: bool = False) -> None:
     """Hand x, seen as (outer, n, inner), to the C++ kernel: with the matrix, or with the tables of the FFT."""
+    settled(args, adjoint, sine)(args, out)
+
+
+def settled(args: Sequence[Any], adjoint: bool = False, sine: bool = False) -> Callable[[Sequence[Any], Tensor], None]:
+    """The call of the C++ kernel for arguments of these shapes, dtypes and options."""
     x, type, dim, *options = args
     f = _factors(x.shape[dim], type, *options, adjoint, sine)
     form = fourier.form(x, type, f.type, dim)
     prepared = _prepared if outside_modes() else _prepared.__wrapped__
-    torch.ops.spectral_native.dct(x, *prepared(x.shape[dim], f, form, x.dtype, x.device), dim % x.dim(), out)
+    rest = (*prepared(x.shape[dim], f, form, x.dtype, x.device), dim % x.dim())
+    kernel = torch.ops.spectral_native.dct.default
+    return lambda args, out: kernel(args[0], *rest, out)
 
 
 _factors = functools.lru_cache(maxsize=256)(factors)

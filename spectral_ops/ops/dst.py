@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -56,6 +57,9 @@ def cuda_why_not(x: Tensor, type: int, dim: int, *_: Any) -> str | None:
 
 def cpp(args: list[Any], out: Tensor) -> None:
     dct.native(args, out, adjoint=False, sine=True)
+
+
+settled = functools.partial(dct.settled, sine=True)
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -36,6 +37,9 @@ def reference(
 
 def cpp(args: list[Any], out: Tensor) -> None:
     dct.native(args, out, adjoint=True, sine=True)
+
+
+settled = functools.partial(dct.settled, adjoint=True, sine=True)
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
