@@ -23,7 +23,7 @@ from .measure import Contender
 
 OP = "tucker_conv2d"
 SHARE = 0.6  # of the ratio of operations, that a step is to be faster
-RATIOS = {0.15: 16.93, 0.3: 6.16}  # dense operations of VGG19 by those with ranks of this fraction
+RATIOS = {0.15: 16.93, 0.3: 6.16, 0.5: 2.73}  # dense operations of VGG19 by those with ranks of this fraction
 STEPS, FOUND_RATIO = 80, 60.5  # of training before EVBMF, and the ratio with the ranks that it finds, near enough
 SAMPLES = (32, 128)  # the second is both papers' batch
 

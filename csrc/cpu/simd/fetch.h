@@ -5,9 +5,10 @@
 
 namespace spectral::SPECTRAL_LEVEL {
 
-// Asks for `values` values, to be written where kWrite is 1.
-template <class T, int kWrite> SPECTRAL_INLINE void fetch(const T* p, int64_t values) {
-  for (int64_t i = 0; i < values; i += int64_t(64 / sizeof(T))) __builtin_prefetch(p + i, kWrite);
+// Asks for `values` values, to be written where kWrite is 1; into the second-level cache where kLocality is 2, since
+// rows a power of two apart meet in a few sets of the first.
+template <class T, int kWrite, int kLocality = 3> SPECTRAL_INLINE void fetch(const T* p, int64_t values) {
+  for (int64_t i = 0; i < values; i += int64_t(64 / sizeof(T))) __builtin_prefetch(p + i, kWrite, kLocality);
 }
 
 // Whether the kernels write a result of `values` values past the caches, vector by vector, at y and at multiples of

@@ -23,6 +23,61 @@ template <class T, int V> SPECTRAL_INLINE void chained(int64_t chain, const T* x
                                                           nullptr, y, ldy, rows);
 }
 
+// s_q = x_q + x_(n-1-q), then d_q = x_q - x_(n-1-q), for the `terms` first q: rows of V vectors.
+template <class T, int V> SPECTRAL_INLINE void fold(int64_t n, const T* x, int64_t ldx, T* s, T* d, int64_t terms) {
+  for (int64_t q = 0; q < terms; ++q)
+    for (int v = 0; v < V * kLanes<T>; v += kLanes<T>) {
+      const Vec<T> a = load_loose(x + q * ldx + v), b = q < n / 2 ? load_loose(x + (n - 1 - q) * ldx + v) : Vec<T>{};
+      store(s + q * kTile<T> + v, a + b);
+      store(d + q * kTile<T> + v, a - b);
+    }
+}
+
+// y_p = a_p + b_p and y_(n-1-p) = a_p - b_p.
+template <class T, int V>
+SPECTRAL_INLINE void unfold(int64_t n, const T* a, const T* b, T* y, int64_t ldy, int64_t terms) {
+  for (int64_t p = 0; p < terms; ++p)
+    for (int v = 0; v < V * kLanes<T>; v += kLanes<T>) {
+      const Vec<T> even = load(a + p * kTile<T> + v), odd = load(b + p * kTile<T> + v);
+      store_loose(y + p * ldy + v, even + odd);
+      if (p < n / 2) store_loose(y + (n - 1 - p) * ldy + v, even - odd);
+    }
+}
+
+// Pieces of the products of `apply_by_pieces`, and rows of y in each at most.
+inline constexpr int64_t kPiece = 8;
+template <class T> SPECTRAL_INLINE int64_t pieces_of(const TubeMatrix<T>& m) {
+  if (m.kind == TubeMatrix<T>::Kind::dense) return ceil_div(m.rows, kPiece);
+  return ceil_div((m.rows + 1) / 2, kPiece) +
+         ceil_div(m.kind == TubeMatrix<T>::Kind::analysis ? m.rows / 2 : (m.rows + 1) / 2, kPiece);
+}
+
+// `apply` to two vectors of each row, y's kTile apart. before(i) is called before piece i of the products: memory that
+// other tiles need moves under them.
+template <class T, class Before> SPECTRAL_INLINE void apply_by_pieces(const TubeMatrix<T>& m, const T* x, int64_t ldx,
+                                                                      T* y, T* space, const Before& before) {
+  using Kind = typename TubeMatrix<T>::Kind;
+  int64_t piece = 0;
+  const auto multiply = [&](const T* from, int64_t ld, int64_t terms, const T* w, int64_t rows, T* to,
+                            int64_t step) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < rows; r += kPiece) {
+      before(piece++);
+      chained<T, 2>(chain_of(m, terms), from, ld, terms, w + r, rows, to + r * step, step, min(kPiece, rows - r));
+    }
+  };
+  if (m.kind == Kind::dense) return multiply(x, ldx, m.columns, m.dense, m.rows, y, kTile<T>);
+  const int64_t n = m.kind == Kind::analysis ? m.columns : m.rows, terms = (n + 1) / 2;
+  T *first = space, *second = space + terms * kTile<T>;
+  if (m.kind == Kind::analysis) {
+    fold<T, 2>(n, x, ldx, first, second, terms);
+    multiply(first, kTile<T>, terms, m.even, (m.rows + 1) / 2, y, 2 * kTile<T>);
+    return multiply(second, kTile<T>, terms, m.odd, m.rows / 2, y + kTile<T>, 2 * kTile<T>);
+  }
+  multiply(x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first, kTile<T>);
+  multiply(x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second, kTile<T>);
+  unfold<T, 2>(n, first, second, y, kTile<T>, terms);
+}
+
 // x: rows ldx apart, y: rows ldy apart, V vectors of each row. Rows [first, last) of a dense or analysis matrix may be
 // asked for alone. With symmetry s_q = x_q + x_(n-1-q) serves the even rows and d_q = x_q - x_(n-1-q) the odd ones
 // (analysis), or y_p and y_(n-1-p) are the sum and the difference of what the even and the odd columns give
@@ -30,22 +85,14 @@ template <class T, int V> SPECTRAL_INLINE void chained(int64_t chain, const T* x
 template <class T, int V>
 void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T* space, int64_t first, int64_t last) {
   using Kind = typename TubeMatrix<T>::Kind;
-  constexpr int n = kLanes<T>;
-  const int64_t half = m.kind == Kind::analysis ? m.columns / 2 : m.rows / 2;
   if (m.kind == Kind::dense)
     return chained<T, V>(chain_of(m, m.columns), x, ldx, m.columns, m.dense + first, m.rows, y + first * ldy, ldy,
                          last - first);
-  const int64_t terms = half + (m.kind == Kind::analysis ? m.columns : m.rows) % 2;  // with the middle of an odd length
+  const int64_t terms = ((m.kind == Kind::analysis ? m.columns : m.rows) + 1) / 2;  // with the middle of an odd length
   const int64_t chain = chain_of(m, terms);
   T *first_part = space, *second_part = space + terms * kTile<T>;
   if (m.kind == Kind::analysis) {
-    for (int64_t q = 0; q < terms; ++q)
-      for (int v = 0; v < V * n; v += n) {
-        const Vec<T> a = load_loose(x + q * ldx + v),
-                     b = q < half ? load_loose(x + (m.columns - 1 - q) * ldx + v) : Vec<T>{};
-        store(first_part + q * kTile<T> + v, a + b);
-        store(second_part + q * kTile<T> + v, a - b);
-      }
+    fold<T, V>(m.columns, x, ldx, first_part, second_part, terms);
     // rows first .. last: even ones 2e, odd ones 2o + 1
     const int64_t even_first = (first + 1) / 2, even_last = (last + 1) / 2, odd_first = first / 2, odd_last = last / 2;
     chained<T, V>(chain, first_part, kTile<T>, terms, m.even + even_first, (m.rows + 1) / 2, y + 2 * even_first * ldy,
@@ -56,12 +103,7 @@ void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T
   }
   chained<T, V>(chain, x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first_part, kTile<T>, terms);
   chained<T, V>(chain, x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second_part, kTile<T>, terms);
-  for (int64_t p = 0; p < terms; ++p)
-    for (int v = 0; v < V * n; v += n) {
-      const Vec<T> a = load(first_part + p * kTile<T> + v), b = load(second_part + p * kTile<T> + v);
-      store_loose(y + p * ldy + v, a + b);
-      if (p < half) store_loose(y + (m.rows - 1 - p) * ldy + v, a - b);
-    }
+  unfold<T, V>(m.rows, first_part, second_part, y, ldy, terms);
 }
 
 }  // namespace spectral::SPECTRAL_LEVEL

@@ -13,6 +13,7 @@ template <class T> class TubePass {
  public:
   // Tiles of columns that pass together: memory is then read in longer pieces of each row, which lie pages apart.
   static constexpr int64_t kStrip = 2 * kTile<T>;
+  static constexpr int64_t kLongStrip = 32 * kTile<T>;  // where tiles of a strip overlap in time
 
   // Values of work space. The part that depends on the matrix alone is filled when the pass is made.
   static int64_t space(const TubeMatrix<T>& m) {
@@ -74,10 +75,39 @@ template <class T> class TubePass {
       if (takes_columns(m, 8)) return visit.template operator()<8>();
       if (takes_columns(m, 16)) return visit.template operator()<16>();
     }
+    if (stream && count % kTile<T> == 0) return in_turn(x, ldx, y, ldy, count / kTile<T>);
     for (; count > 0; count -= kStrip, x += kStrip, y += kStrip) strip(x, ldx, y, ldy, min(count, kStrip), stream);
   }
 
  private:
+  // Tiles, where the products of one hide the way of the next from memory and that of the one before to it. A matrix
+  // that reads each row once takes it from where it is.
+  void in_turn(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t tiles) const {
+    const int64_t tile = n * kTile<T>, pieces = pieces_of(m), each = ceil_div(n, pieces);
+    const bool copies = m.kind != TubeMatrix<T>::Kind::analysis;
+    const auto copy = [&](int64_t i, int64_t q) {
+      for (int64_t v = 0; v < kTile<T>; v += kLanes<T>)
+        store(in + i % 2 * tile + q * kTile<T> + v, load_loose(x + q * ldx + i * kTile<T> + v));
+    };
+    for (int64_t q = 0; copies && q < n; ++q) copy(0, q);
+    for (int64_t i = 0; i <= tiles; ++i) {
+      const T* const finished = out + (i + 1) % 2 * tile;
+      const auto move = [&](int64_t piece) {
+        for (int64_t q = piece * each; q < min(n, piece * each + each); ++q) {
+          if (copies && i + 1 < tiles) copy(i + 1, q);
+          if (i + 1 + copies < tiles) fetch<T, 0, 2>(x + q * ldx + (i + 1 + copies) * kTile<T>, kTile<T>);
+          for (int64_t v = 0; i > 0 && v < kTile<T>; v += kLanes<T>)
+            put<true>(y + q * ldy + (i - 1) * kTile<T> + v, load(finished + q * kTile<T> + v));
+        }
+      };
+      if (i < tiles)
+        apply_by_pieces(m, copies ? in + i % 2 * tile : x + i * kTile<T>, copies ? kTile<T> : ldx, out + i % 2 * tile,
+                        work, move);
+      else
+        for (int64_t piece = 0; piece < pieces; ++piece) move(piece);
+    }
+  }
+
   void strip(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count, bool stream) const {
     constexpr int lanes = kLanes<T>;
     const int64_t tile = n * kTile<T>;
