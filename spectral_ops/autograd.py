@@ -55,12 +55,8 @@ def flatten(values: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
         if type(value) in PLAIN_VALUES:
             structure.append(value)
         elif isinstance(value, list | tuple):
-            inner: list[Any] = []
-            for item in value:
-                plain = type(item) in PLAIN_VALUES
-                inner.append(item if plain else _HOLE)
-                if not plain:
-                    tensors.append(item)
+            items, inner = flatten(value)
+            tensors += items
             structure.append(inner)
         else:
             tensors.append(value)

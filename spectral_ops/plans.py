@@ -31,9 +31,9 @@ class Plans:
 
     def __init__(self, rule: ModuleType, compute: Callable[..., Any], repeats: Callable[..., str | None]) -> None:
         self.rule, self.compute, self.repeats = rule, compute, repeats
-        self._settled = getattr(rule, "settled", lambda args: rule.cpp)
-        # what makes the results, and fills them; None: to the reference
-        self._known: dict[tuple[Any, ...], tuple[Callable[[], Any], Callable[..., None]] | None] = {}
+        self._settled = getattr(rule, "settled", lambda args: None)
+        # what makes the results, and what fills them where that is not the rule's cpp; None: to the reference
+        self._known: dict[tuple[Any, ...], tuple[Callable[[], Any], Callable[..., None] | None] | None] = {}
 
     def run(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         """The op's results; of ordinary tensors (`autograd.ordinary`)."""
@@ -44,7 +44,7 @@ class Plans:
                 return self.rule.reference(*args)
             allocate, fill = plan
             out = allocate()
-            fill(args, out)
+            (fill or self.rule.cpp)(args, out)
             return out
         out = self.compute(args, tensors)
         backend = self.repeats(args, tensors) if plan is _UNKNOWN and tensors[0].is_cpu else None
