@@ -32,7 +32,7 @@ WARM_ALLOCATOR = {
 FOREIGN_SHARE = 0.03
 CHUNK_SECONDS, LONGEST_CHUNK = 0.02, 0.08
 SHORTEST_SAMPLE = 1e-4  # shorter calls are timed several at once
-SLOW_CALL = 0.2  # calls longer than this need fewer repetitions
+SLOW_CALL = 0.2  # calls longer than this are timed once or twice a turn, quiet or not
 GEMM_SIZE = 2048
 COPY_SIZES = tuple(2**k for k in (16, 18, 20, 22, 24, 26, 29))  # bytes read plus bytes written
 
@@ -157,14 +157,14 @@ def time_turn(run: Callable[[], object], budget: Budget) -> tuple[list[float], b
     once = max(time.perf_counter() - start, 1e-7)
     inner = max(1, int(SHORTEST_SAMPLE / once))
     per_chunk = max(1, int(CHUNK_SECONDS / (once * inner)))
-    fewest = budget.samples if once < SLOW_CALL else 1
+    fewest, deadline = (budget.samples, budget.deadline) if once < SLOW_CALL else (1, once)
     clean: list[float] = []
     dirty: list[float] = []
     quiet_seconds = 0.0
     gc.collect()
     gc.disable()
     start = time.perf_counter()
-    while time.perf_counter() - start < budget.deadline:
+    while time.perf_counter() - start < deadline:
         run()  # wakes the threads up
         waited, begin = _waited(), time.perf_counter()
         samples = []
