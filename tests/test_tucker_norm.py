@@ -78,6 +78,23 @@ def test_float32_is_as_near_as_the_pair() -> None:
     assert ours <= 2 * theirs + 1e-6
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_rank_channels_that_cancel(seed: int) -> None:
+    """Of a constant channel, variance 0 beside large rank channels, rounding makes no root of a negative number."""
+    torch.manual_seed(seed)
+    layer = TuckerNorm2d(*_pair(torch.float32, ranks=(5, 3)))
+    conv, norm = layer
+    with torch.no_grad():
+        conv.core.normal_(std=300)
+        conv.core[1] = 1.3 * conv.core[0]
+        conv.u_out[0] = torch.tensor([1.3, -1.0, 0.0, 0.0, 0.0])
+    x = _images(torch.float32).requires_grad_()
+    y = layer(x)
+    grads = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+    assert all(bool(t.isfinite().all()) for t in (y, *grads)) and bool((norm.running_var >= 0).all())
+    torch.testing.assert_close(y[:, 1:].var((0, 2, 3), unbiased=False), norm.weight[1:].square(), rtol=1e-3, atol=1e-4)
+
+
 EXCEPTIONS: dict[str, Callable[[TuckerNorm2d, Tensor], Tensor]] = {
     "evaluation": lambda layer, x: layer.eval()(x),
     "NCHW": lambda layer, x: layer(x.contiguous()),

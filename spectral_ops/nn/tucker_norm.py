@@ -103,7 +103,7 @@ class _Normalised(torch.autograd.Function):
         torch.sub(rows, mean, out=centred[:, :r])
         centred[:, r] = 1
         spread = u @ ((centred.mT @ centred)[:r, :r] / len(rows))
-        variance = (spread * u).sum(1)
+        variance = (spread * u).sum(1).clamp_min_(0)  # which rounding takes below 0 where rank channels cancel
         inverse = torch.rsqrt(variance + eps)
         factor = u.new_zeros(len(u), centred.shape[1])
         torch.mul(u, (gamma * inverse)[:, None], out=factor[:, :r])
