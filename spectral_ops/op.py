@@ -6,7 +6,7 @@ An op's rule module (`spectral_ops/ops/<name>.py`) has
     reference(*args)     the definition, in differentiable aten ops; it has the schema's names, as `check` does
     cpp(args, out)       calls the native entry point on dense arguments; cpp(args) where the row has `stages`
 and, where there is something to say, `backward`, `forward_for_grad`, `cpp_why_not`, `cpp_slower` (why the reference is
-taken although C++ could do it), `settled` (`plans.py`), `autocast`. Triton's kernels are in `triton_kernels/<name>.py`.
+taken although C++ could do it), `kernel_for` (`plans.py`), `autocast`. Triton's are in `triton_kernels/<name>.py`.
 """
 
 from __future__ import annotations

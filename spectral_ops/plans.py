@@ -22,7 +22,7 @@ _UNKNOWN: Any = object()  # stands for a call that was not seen
 class Plans:
     """The plans of one op.
 
-    rule: its rule module, whose `settled(args)`, where it has one, gives the kernel's call for arguments such as these.
+    rule: its rule module; `kernel_for(args)`, where it has that, is the kernel's call for arguments such as these.
     compute: the op, of its arguments and the tensors among them. repeats: what did all of it: "cpp" of new results,
     "reference", or None where there was more to do.
     """
@@ -31,7 +31,7 @@ class Plans:
 
     def __init__(self, rule: ModuleType, compute: Callable[..., Any], repeats: Callable[..., str | None]) -> None:
         self.rule, self.compute, self.repeats = rule, compute, repeats
-        self._settled = getattr(rule, "settled", lambda args: None)
+        self._kernel_for = getattr(rule, "kernel_for", lambda args: None)
         # what makes the results, and what fills them where that is not the rule's cpp; None: to the reference
         self._known: dict[tuple[Any, ...], tuple[Callable[[], Any], Callable[..., None] | None] | None] = {}
 
@@ -51,7 +51,7 @@ class Plans:
         if backend is not None:
             if len(self._known) >= self.MOST:
                 self._known.clear()
-            self._known[call] = None if backend == "reference" else (_allocator(out), self._settled(args))
+            self._known[call] = None if backend == "reference" else (_allocator(out), self._kernel_for(args))
         return out
 
     def allocated(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:

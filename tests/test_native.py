@@ -179,13 +179,24 @@ def test_large_logits_do_not_overflow(level: str) -> None:
     ],
     ids=str,
 )
-def test_results_past_the_caches(op: str, shape: tuple[int, ...], rest: tuple[Any, ...]) -> None:
+def test_results_past_the_caches(op: str, shape: tuple[int, ...], rest: tuple[Any, ...], level: str) -> None:
     """Large results, which are written whole vectors at a time; one that does not start at a vector is the same."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+    check_past_the_caches(op, x, rest, 2e-7)
+
+
+@pytest.mark.parametrize("n", [8, 16, 21, 32, 50])
+@pytest.mark.parametrize("type", [2, 3, 4])
+def test_columns_past_the_caches_in_float64(n: int, type: int, level: str) -> None:
+    x = torch.randn(3, n, LARGE // (96 * n) * 16 + 16, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    check_past_the_caches("dct", x, (type, 1), 1e-15)
+
+
+def check_past_the_caches(op: str, x: Tensor, rest: tuple[Any, ...], tolerance: float) -> None:
     args = [x, *rest, "ortho", False, True] if op == "dct" else [x, *rest, "ortho", False, True, False, False]
     (y,) = call(op, args)
     exact = rule_of(op).reference(x.double(), *args[1:])
-    assert float((y - exact).norm() / exact.norm()) < 2e-7
-    aside = torch.full((x.numel() + 2,), PATTERN)
-    rule_of(op).cpp(args, aside[1:-1].view(shape))
-    assert torch.equal(aside[1:-1].view(shape), y) and aside[0] == aside[-1] == PATTERN
+    assert float((y - exact).norm() / exact.norm()) < tolerance
+    aside = torch.full((x.numel() + 2,), PATTERN, dtype=x.dtype)
+    rule_of(op).cpp(args, aside[1:-1].view(x.shape))
+    assert torch.equal(aside[1:-1].view(x.shape), y) and aside[0] == aside[-1] == PATTERN

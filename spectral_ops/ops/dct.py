@@ -60,10 +60,12 @@ def cpp(args: list[Any], out: Tensor) -> None:
 
 def native(args: list[Any], out: Tensor, adjoint: bool, sine: bool = False) -> None:
     """Hand x, seen as (outer, n, inner), to the C++ kernel: with the matrix, or with the tables of the FFT."""
-    settled(args, adjoint, sine)(args, out)
+    kernel_for(args, adjoint, sine)(args, out)
 
 
-def settled(args: Sequence[Any], adjoint: bool = False, sine: bool = False) -> Callable[[Sequence[Any], Tensor], None]:
+def kernel_for(
+    args: Sequence[Any], adjoint: bool = False, sine: bool = False
+) -> Callable[[Sequence[Any], Tensor], None]:
     """The call of the C++ kernel for arguments of these shapes, dtypes and options."""
     x, type, dim, *options = args
     f = _factors(x.shape[dim], type, *options, adjoint, sine)

@@ -59,7 +59,7 @@ def cpp(args: list[Any], out: Tensor) -> None:
     dct.native(args, out, adjoint=False, sine=True)
 
 
-settled = functools.partial(dct.settled, sine=True)
+kernel_for = functools.partial(dct.kernel_for, sine=True)
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:

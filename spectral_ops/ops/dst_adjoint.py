@@ -39,7 +39,7 @@ def cpp(args: list[Any], out: Tensor) -> None:
     dct.native(args, out, adjoint=True, sine=True)
 
 
-settled = functools.partial(dct.settled, adjoint=True, sine=True)
+kernel_for = functools.partial(dct.kernel_for, adjoint=True, sine=True)
 
 
 def backward(args: list[Any], grads: Any, needs: list[Any]) -> list[Any]:
