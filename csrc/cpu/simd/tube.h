@@ -44,7 +44,7 @@ SPECTRAL_INLINE void unfold(int64_t n, const T* a, const T* b, T* y, int64_t ldy
     }
 }
 
-// Pieces of the products of `apply_by_pieces`, and rows of y in each at most.
+// Rows of y in a piece of the products, where `apply` is told what to do between them, and pieces of all of them.
 inline constexpr int64_t kPiece = 8;
 template <class T> SPECTRAL_INLINE int64_t pieces_of(const TubeMatrix<T>& m) {
   if (m.kind == TubeMatrix<T>::Kind::dense) return ceil_div(m.rows, kPiece);
@@ -52,58 +52,42 @@ template <class T> SPECTRAL_INLINE int64_t pieces_of(const TubeMatrix<T>& m) {
          ceil_div(m.kind == TubeMatrix<T>::Kind::analysis ? m.rows / 2 : (m.rows + 1) / 2, kPiece);
 }
 
-// `apply` to two vectors of each row, y's kTile apart. before(i) is called before piece i of the products: memory that
-// other tiles need moves under them.
-template <class T, class Before> SPECTRAL_INLINE void apply_by_pieces(const TubeMatrix<T>& m, const T* x, int64_t ldx,
-                                                                      T* y, T* space, const Before& before) {
-  using Kind = typename TubeMatrix<T>::Kind;
-  int64_t piece = 0;
-  const auto multiply = [&](const T* from, int64_t ld, int64_t terms, const T* w, int64_t rows, T* to,
-                            int64_t step) __attribute__((always_inline)) {
-    for (int64_t r = 0; r < rows; r += kPiece) {
-      before(piece++);
-      chained<T, 2>(chain_of(m, terms), from, ld, terms, w + r, rows, to + r * step, step, min(kPiece, rows - r));
-    }
-  };
-  if (m.kind == Kind::dense) return multiply(x, ldx, m.columns, m.dense, m.rows, y, kTile<T>);
-  const int64_t n = m.kind == Kind::analysis ? m.columns : m.rows, terms = (n + 1) / 2;
-  T *first = space, *second = space + terms * kTile<T>;
-  if (m.kind == Kind::analysis) {
-    fold<T, 2>(n, x, ldx, first, second, terms);
-    multiply(first, kTile<T>, terms, m.even, (m.rows + 1) / 2, y, 2 * kTile<T>);
-    return multiply(second, kTile<T>, terms, m.odd, m.rows / 2, y + kTile<T>, 2 * kTile<T>);
-  }
-  multiply(x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first, kTile<T>);
-  multiply(x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second, kTile<T>);
-  unfold<T, 2>(n, first, second, y, kTile<T>, terms);
-}
-
 // x: rows ldx apart, y: rows ldy apart, V vectors of each row. Rows [first, last) of a dense or analysis matrix may be
 // asked for alone. With symmetry s_q = x_q + x_(n-1-q) serves the even rows and d_q = x_q - x_(n-1-q) the odd ones
 // (analysis), or y_p and y_(n-1-p) are the sum and the difference of what the even and the odd columns give
-// (synthesis).
-template <class T, int V>
-void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T* space, int64_t first, int64_t last) {
+// (synthesis). before(i) is called before piece i of the products, of at most `most` rows.
+template <class T, int V, class Before> SPECTRAL_INLINE void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx,
+                                                                   T* y, int64_t ldy, T* space, int64_t first,
+                                                                   int64_t last, int64_t most, const Before& before) {
   using Kind = typename TubeMatrix<T>::Kind;
+  int64_t piece = 0;
+  const auto multiply = [&](const T* from, int64_t ld, int64_t terms, const T* w, int64_t ldw, T* to, int64_t step,
+                            int64_t rows) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < rows; r += most) {
+      before(piece++);
+      chained<T, V>(chain_of(m, terms), from, ld, terms, w + r, ldw, to + r * step, step, min(most, rows - r));
+    }
+  };
   if (m.kind == Kind::dense)
-    return chained<T, V>(chain_of(m, m.columns), x, ldx, m.columns, m.dense + first, m.rows, y + first * ldy, ldy,
-                         last - first);
+    return multiply(x, ldx, m.columns, m.dense + first, m.rows, y + first * ldy, ldy, last - first);
   const int64_t terms = ((m.kind == Kind::analysis ? m.columns : m.rows) + 1) / 2;  // with the middle of an odd length
-  const int64_t chain = chain_of(m, terms);
   T *first_part = space, *second_part = space + terms * kTile<T>;
   if (m.kind == Kind::analysis) {
     fold<T, V>(m.columns, x, ldx, first_part, second_part, terms);
     // rows first .. last: even ones 2e, odd ones 2o + 1
     const int64_t even_first = (first + 1) / 2, even_last = (last + 1) / 2, odd_first = first / 2, odd_last = last / 2;
-    chained<T, V>(chain, first_part, kTile<T>, terms, m.even + even_first, (m.rows + 1) / 2, y + 2 * even_first * ldy,
-                  2 * ldy, even_last - even_first);
-    chained<T, V>(chain, second_part, kTile<T>, terms, m.odd + odd_first, m.rows / 2, y + (2 * odd_first + 1) * ldy,
-                  2 * ldy, odd_last - odd_first);
-    return;
+    multiply(first_part, kTile<T>, terms, m.even + even_first, (m.rows + 1) / 2, y + 2 * even_first * ldy, 2 * ldy,
+             even_last - even_first);
+    return multiply(second_part, kTile<T>, terms, m.odd + odd_first, m.rows / 2, y + (2 * odd_first + 1) * ldy, 2 * ldy,
+                    odd_last - odd_first);
   }
-  chained<T, V>(chain, x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first_part, kTile<T>, terms);
-  chained<T, V>(chain, x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second_part, kTile<T>, terms);
+  multiply(x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first_part, kTile<T>, terms);
+  multiply(x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second_part, kTile<T>, terms);
   unfold<T, V>(m.rows, first_part, second_part, y, ldy, terms);
+}
+template <class T, int V>
+void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T* space, int64_t first, int64_t last) {
+  apply<T, V>(m, x, ldx, y, ldy, space, first, last, m.rows, [](int64_t) {});
 }
 
 }  // namespace spectral::SPECTRAL_LEVEL

@@ -75,14 +75,14 @@ template <class T> class TubePass {
       if (takes_columns(m, 8)) return visit.template operator()<8>();
       if (takes_columns(m, 16)) return visit.template operator()<16>();
     }
-    if (stream && count % kTile<T> == 0) return in_turn(x, ldx, y, ldy, count / kTile<T>);
+    if (stream && count % kTile<T> == 0) return pipelined(x, ldx, y, ldy, count / kTile<T>);
     for (; count > 0; count -= kStrip, x += kStrip, y += kStrip) strip(x, ldx, y, ldy, min(count, kStrip), stream);
   }
 
  private:
   // Tiles, where the products of one hide the way of the next from memory and that of the one before to it. A matrix
   // that reads each row once takes it from where it is.
-  void in_turn(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t tiles) const {
+  void pipelined(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t tiles) const {
     const int64_t tile = n * kTile<T>, pieces = pieces_of(m), each = ceil_div(n, pieces);
     const bool copies = m.kind != TubeMatrix<T>::Kind::analysis;
     const auto copy = [&](int64_t i, int64_t q) {
@@ -101,8 +101,8 @@ template <class T> class TubePass {
         }
       };
       if (i < tiles)
-        apply_by_pieces(m, copies ? in + i % 2 * tile : x + i * kTile<T>, copies ? kTile<T> : ldx, out + i % 2 * tile,
-                        work, move);
+        apply<T, 2>(m, copies ? in + i % 2 * tile : x + i * kTile<T>, copies ? kTile<T> : ldx, out + i % 2 * tile,
+                    kTile<T>, work, 0, n, kPiece, move);
       else
         for (int64_t piece = 0; piece < pieces; ++piece) move(piece);
     }
