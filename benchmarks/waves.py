@@ -36,6 +36,8 @@ from .measure import Contender
 VALUES = 1 << 22  # that do not fit the caches
 CACHED = 1 << 16  # 256 KiB
 LENGTHS = (8, 16, 32, 64, 256, 1024, 4096, 1021)
+# short ones, composite and prime ones between; their columns begin in the middle of cache lines, but those of 4 and 128
+BETWEEN = {2: (3, 4, 6, 7, 12, 20, 48, 72, 97, 128), 4: (20, 48, 72, 97, 128)}
 PLANES = (((61, 13, 7, 11), (1, 3)), ((997, 9, 31), (1, 2)), ((29, 31, 97), (0, 1)))
 JPEG = (32, 64, 8, 64, 8)  # 32 images of 512 x 512 in blocks of 8 x 8
 ops = torch.ops.spectral
@@ -47,6 +49,9 @@ def cases() -> Iterator[Case]:
             yield from _axes("dct", type, n, VALUES, training=False)
         for n in LENGTHS:
             yield from _axes("dct", type, n, VALUES, training=True)
+    for type, lengths in BETWEEN.items():
+        for n in lengths:
+            yield from _axes("dct", type, n, VALUES, training=False)
     for n in (8, 32, 64, 256, 1024):
         yield from _axes("dct", 2, n, CACHED, training=False)
     for type, n in ((2, 32), (2, 1024), (4, 64)):
