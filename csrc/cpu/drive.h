@@ -144,11 +144,11 @@ void add_blocks(const T* sums, int64_t blocks, int64_t values, T* total, int64_t
     for (int64_t i = begin; i < end; ++i) total[i] += sums[block * values + i];
 }
 
-// Into how many ranges the branches are shared out: small batches are, where each branch writes its own output.
+// Into how many ranges the branches are shared out, where each writes its own output. Without a transform each is one:
+// its weights stay near while its tiles pass. A transform gives all branches of a tile, so that ranges repeat its
+// input; few tiles share the branches between threads.
 inline int64_t branch_ranges(int64_t tiles, int64_t branches, bool transforms) {
-  // few tiles: share the branches, so that a thread reads the weights of its own branches only
-  const int64_t threads = num_threads(), wanted = transforms ? (tiles <= 2 * threads ? threads : 1)
-                                                             : ceil_div(4 * threads, std::max<int64_t>(tiles, 1));
+  const int64_t threads = num_threads(), wanted = !transforms ? branches : tiles <= 2 * threads ? threads : 1;
   return std::clamp<int64_t>(wanted, 1, std::max<int64_t>(branches, 1));
 }
 
