@@ -6,6 +6,7 @@
 #include "plane_octets.h"
 #include "tube.h"
 #include "tube_rows.h"
+#include "tube_short.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
@@ -17,16 +18,17 @@ template <class T> class TubePass {
 
   // Values of work space. The part that depends on the matrix alone is filled when the pass is made.
   static int64_t space(const TubeMatrix<T>& m) {
-    const int64_t rows = sizeof(T) == sizeof(float) ? round_up(row_space(m.columns), kTile<T>) : 0;
-    return rows + 2 * max(m.columns, kLanes<T>) * kStrip + tube_space(m);
+    return coefficient_space(m) + 2 * max(m.columns, kLanes<T>) * kStrip + tube_space(m);
   }
   TubePass(const TubeMatrix<T>& matrix, T* memory) : m(matrix), n(matrix.columns), rows(memory) {
     if constexpr (sizeof(T) == sizeof(float)) {
       if (takes_octets(m))
         octet_coefficients(m, rows);
+      else if (takes_short(m))
+        short_coefficients(m, rows);
       else if (takes_rows(m))
         row_coefficients(m, round_up(n, kLanes<T>), rows);
-      memory += round_up(row_space(n), kTile<T>);
+      memory += coefficient_space(m);
     }
     in = memory;
     out = in + max(n, kLanes<T>) * kStrip;
@@ -42,6 +44,7 @@ template <class T> class TubePass {
       if (takes_octets(m))
         return visit_kind(m.kind, stream,
                           [&]<auto kKind, bool kStream>() { transform_octets<kKind, kStream>(rows, x, y, count); });
+      if (takes_short(m)) return transform_short(n, rows, x, y, count, stream);
       if (takes_rows(m)) return transform_rows(m, x, y, count, stream, rows);
     }
     // a row of the tile: one tube, or as many short ones as fill a vector exactly
@@ -80,6 +83,11 @@ template <class T> class TubePass {
   }
 
  private:
+  static int64_t coefficient_space(const TubeMatrix<float>& m) {
+    return round_up(takes_short(m) ? short_space(m.rows) : row_space(m.columns), kTile<T>);
+  }
+  static int64_t coefficient_space(const TubeMatrix<double>&) { return 0; }
+
   // Tiles, where the products of one hide the way of the next from memory and that of the one before to it. A matrix
   // that reads each row once takes it from where it is.
   void pipelined(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t tiles) const {

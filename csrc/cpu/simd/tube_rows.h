@@ -74,16 +74,11 @@ SPECTRAL_INLINE void fold(const float* tube, int64_t n, int64_t padded, float* p
   }
 }
 
-// (e_p, o_p) in `sums`, V vectors, to one tube. kStream: of n = 16 or a multiple of 32, whose parts are whole vectors.
+// (e_p, o_p) in `sums`, V vectors, to one tube. kStream: of a multiple of two vectors,
+// whose parts are whole vectors.
 template <int V, bool kStream> SPECTRAL_INLINE void unfold(const Vec<float>* sums, int64_t n, float* tube) {
   constexpr int lanes = kLanes<float>;
   const int64_t half = n / 2, terms = (n + 1) / 2;
-  if (V == 1 && n == lanes) {
-    const Vec<float> even = deinterleave<0>(sums[0], sums[0]), odd = deinterleave<1>(sums[0], sums[0]);
-    const auto lane = lane_numbers();
-    const auto from = lane < lanes / 2 ? lane : 2 * lanes - 1 - lane;
-    return put<kStream>(tube, __builtin_shuffle(even + odd, even - odd, from));
-  }
 #pragma GCC unroll 2
   for (int v = 0; v < V; v += 2) {
     const int64_t p = v / 2 * lanes;
@@ -233,7 +228,7 @@ template <RowKind kKind> SPECTRAL_INLINE void transform_rows(const TubeMatrix<fl
 SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, float* y, int64_t count, bool stream,
                                     float* coefficients) {
   constexpr int lanes = kLanes<float>;
-  stream = stream && m.columns % (m.kind == RowKind::synthesis && m.columns != lanes ? 2 * lanes : lanes) == 0;
+  stream = stream && m.columns % (m.kind == RowKind::synthesis ? 2 * lanes : lanes) == 0;
   switch (m.kind) {
     case RowKind::dense: return transform_rows<RowKind::dense>(m, x, y, count, stream, coefficients);
     case RowKind::analysis: return transform_rows<RowKind::analysis>(m, x, y, count, stream, coefficients);
