@@ -193,11 +193,42 @@ def test_columns_past_the_caches_in_float64(n: int, type: int, level: str) -> No
     check_past_the_caches("dct", x, (type, 1), 1e-15)
 
 
+@pytest.mark.parametrize("n, type, inner, dtype", [
+    *((n, type, inner, torch.float32) for n, type, inner in (
+        (3, 3, 1213), (5, 2, 33), (8, 2, 8191), (8, 4, 17), (9, 4, 31), (16, 3, 1213), (20, 2, 3276), (21, 4, 17),
+        (40, 3, 1638), (50, 2, 15), (50, 3, 1), (64, 2, 1022), (65, 3, 33), (72, 2, 910), (96, 4, 15), (131, 2, 2),
+    )),
+    *((n, type, inner, torch.float64) for n, type, inner in ((3, 2, 1213), (16, 4, 33), (40, 3, 17), (72, 2, 911))),
+], ids=str)  # fmt: skip
+def test_every_inner_size_past_the_caches(n: int, type: int, inner: int, dtype: torch.dtype, level: str) -> None:
+    """Rows that begin anywhere in a line of memory, and end anywhere in a tile."""
+    outer = LARGE * 4 // (dtype.itemsize * n * inner) + 1
+    x = torch.randn(outer, n, inner, generator=torch.Generator().manual_seed(n), dtype=dtype)
+    check_past_the_caches("dct", x, (type, 1), 2e-7 if dtype == torch.float32 else 1e-15)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 16, 21, 54, 72, 131])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_every_inner_size(n: int, dtype: torch.dtype, level: str) -> None:
+    for outer, inner in ((1, 1), (35, 2), (70, 3), (33, 15), (32, 16), (3, 17), (65, 31), (2, 33), (2, 100), (1, 1213)):
+        args = make([T((outer, n, inner)), 2 + inner % 3, 1, "ortho", False, True], dtype)
+        for r, limit in zip(call("dct", args), bounds.bounded("dct", args, dtype), strict=True):
+            bounds.check(r, limit, f"dct, ({outer}, {n}, {inner})")
+
+
 def check_past_the_caches(op: str, x: Tensor, rest: tuple[Any, ...], tolerance: float) -> None:
     args = [x, *rest, "ortho", False, True] if op == "dct" else [x, *rest, "ortho", False, True, False, False]
     (y,) = call(op, args)
     exact = rule_of(op).reference(x.double(), *args[1:])
     assert float((y - exact).norm() / exact.norm()) < tolerance
     aside = torch.full((x.numel() + 2,), PATTERN, dtype=x.dtype)
-    rule_of(op).cpp(args, aside[1:-1].view(x.shape))
-    assert torch.equal(aside[1:-1].view(x.shape), y) and aside[0] == aside[-1] == PATTERN
+    beside = torch.full_like(aside, torch.nan)[1:-1].view(x.shape).copy_(x)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):  # who writes what, and where in a line it lies, leaves every bit as it is
+            torch.set_num_threads(count)
+            rule_of(op).cpp([beside if count > 1 else x, *args[1:]], aside[1:-1].view(x.shape))
+            assert torch.equal(aside[1:-1].view(x.shape), y) and aside[0] == aside[-1] == PATTERN
+            aside[1:-1] = PATTERN
+    finally:
+        torch.set_num_threads(threads)

@@ -3,6 +3,7 @@
 // rows what tube_octets.h does in each vector.
 #pragma once
 #include "fetch.h"
+#include "lines.h"
 #include "tube_octets.h"
 
 namespace spectral::SPECTRAL_LEVEL {
@@ -16,6 +17,8 @@ SPECTRAL_INLINE bool takes_columns(const TubeMatrix<float>& m, int n) {
   return m.rows == n && m.columns == n && m.chain >= (m.kind == TubeMatrix<float>::Kind::dense ? n : n / 2) &&
          n <= (kLevel == Level::avx512 ? 16 : 8);
 }
+
+SPECTRAL_INLINE bool takes_columns(const TubeMatrix<double>&, int) { return false; }
 
 // The columns whose rows are v, by the sums and differences that `apply` (tube.h) makes.
 template <TubeMatrix<float>::Kind kKind, int kRows>
@@ -92,11 +95,14 @@ template <TubeMatrix<float>::Kind kKind, bool kStream> void transform_planes(con
 }
 
 // Planes of kRows rows side by side, the rows of x and y ldx and ldy apart, `width` values of each; x + next: planes
-// that come later. row(v): the transform of the rows in v; where it is none, columns alone are transformed.
+// that come later. row(v): the transform of the rows in v; where it is none, columns alone are transformed. kStream:
+// past the caches, wherever in a line the rows of y begin.
 template <TubeMatrix<float>::Kind kKind, bool kStream, int kRows, class Row>
 SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const float* x, int64_t ldx, float* y,
                                       int64_t ldy, int64_t width, int64_t next, Row row) {
+  using Line = Lines<float, 1>;
   constexpr int64_t lanes = kLanes<float>;
+  alignas(64) float waiting[kRows * Line::kSpace] = {};
   for (int64_t c = 0; c < width; c += lanes) {
     Vec<float> v[kRows];
 #pragma GCC unroll 16
@@ -105,12 +111,14 @@ SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const floa
       v[r] = load_part(x + r * ldx + c, width - c);
     }
     transform_columns<kKind>(first, v);
+    const Piece piece = {min(lanes, width - c), c == 0, c + lanes >= width};
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      if (width - c >= lanes)
-        put<kStream>(y + r * ldy + c, row(v[r]));
+      const Vec<float> result[] = {row(v[r])};
+      if constexpr (kStream)
+        Line::write(result, y + r * ldy + c, waiting + r * Line::kSpace, piece);
       else
-        store_part(y + r * ldy + c, row(v[r]), width - c);
+        store_part(y + r * ldy + c, result[0], width - c);
     }
   }
 }

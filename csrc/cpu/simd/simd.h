@@ -118,8 +118,8 @@ template <class T> SPECTRAL_INLINE void transpose(Vec<T>* row) {
   }
 }
 
-SPECTRAL_INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
-SPECTRAL_INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+SPECTRAL_INLINE constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+SPECTRAL_INLINE constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 SPECTRAL_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 SPECTRAL_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 

@@ -2,6 +2,7 @@
 // the way in and out, or to columns, whose neighbours already lie in lanes.
 #pragma once
 #include "fetch.h"
+#include "lines.h"
 #include "network.h"
 #include "plane_octets.h"
 #include "tube.h"
@@ -14,11 +15,10 @@ template <class T> class TubePass {
  public:
   // Tiles of columns that pass together: memory is then read in longer pieces of each row, which lie pages apart.
   static constexpr int64_t kStrip = 2 * kTile<T>;
-  static constexpr int64_t kLongStrip = 32 * kTile<T>;  // where tiles of a strip overlap in time
 
   // Values of work space. The part that depends on the matrix alone is filled when the pass is made.
   static int64_t space(const TubeMatrix<T>& m) {
-    return coefficient_space(m) + 2 * max(m.columns, kLanes<T>) * kStrip + tube_space(m);
+    return coefficient_space(m) + max(m.columns, kLanes<T>) * (2 * kStrip + Lines<T, 2>::kSpace) + tube_space(m);
   }
   TubePass(const TubeMatrix<T>& matrix, T* memory) : m(matrix), n(matrix.columns), rows(memory) {
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -32,7 +32,8 @@ template <class T> class TubePass {
     }
     in = memory;
     out = in + max(n, kLanes<T>) * kStrip;
-    work = out + max(n, kLanes<T>) * kStrip;
+    waiting = out + max(n, kLanes<T>) * kStrip;
+    work = waiting + max(n, kLanes<T>) * Lines<T, 2>::kSpace;
   }
 
   // How many tubes one after the other make a work item: whole blocks, and whole tiles.
@@ -63,9 +64,20 @@ template <class T> class TubePass {
   // What depends on the matrix alone, as tube_octets.h or tube_rows.h has it.
   const T* coefficients() const { return rows; }
 
+  // The tiles [begin, end) of columns of t, those of one after those of the other of t.outer.
+  void columns(const Tubes<T>& t, int64_t begin, int64_t end, bool stream) const {
+    const int64_t tiles = ceil_div(t.inner, kTile<T>);
+    if (stream && !takes_columns(m, 8) && !takes_columns(m, 16)) return pipelined(t, begin, end);
+    for (int64_t i = begin; i < end;) {
+      const int64_t many = min(end - i, tiles - i % tiles), first = i % tiles * kTile<T>;
+      const int64_t offset = i / tiles * n * t.inner + first;
+      columns(t.x + offset, t.inner, t.y + offset, t.inner, min(many * kTile<T>, t.inner - first), stream);
+      i += many;
+    }
+  }
+
   // `count` columns, the rows of x and y ldx and ldy apart. Whole tiles are written where they belong, and read from
-  // there by a matrix that reads each row once; what is left of a row is copied. stream: y is written past the caches,
-  // from a tile in them.
+  // there by a matrix that reads each row once; what is left of a row is copied.
   void columns(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count, bool stream = false) const {
     if constexpr (sizeof(T) == sizeof(float)) {
       const auto in_registers = [&]<auto kKind, bool kStream, int kRows>() {
@@ -78,8 +90,7 @@ template <class T> class TubePass {
       if (takes_columns(m, 8)) return visit.template operator()<8>();
       if (takes_columns(m, 16)) return visit.template operator()<16>();
     }
-    if (stream && count % kTile<T> == 0) return pipelined(x, ldx, y, ldy, count / kTile<T>);
-    for (; count > 0; count -= kStrip, x += kStrip, y += kStrip) strip(x, ldx, y, ldy, min(count, kStrip), stream);
+    for (; count > 0; count -= kStrip, x += kStrip, y += kStrip) strip(x, ldx, y, ldy, min(count, kStrip));
   }
 
  private:
@@ -88,50 +99,77 @@ template <class T> class TubePass {
   }
   static int64_t coefficient_space(const TubeMatrix<double>&) { return 0; }
 
-  // Tiles, where the products of one hide the way of the next from memory and that of the one before to it. A matrix
-  // that reads each row once takes it from where it is.
-  void pipelined(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t tiles) const {
-    const int64_t tile = n * kTile<T>, pieces = pieces_of(m), each = ceil_div(n, pieces);
+  // Where a tile of columns begins in x and y, and how it lies among those that pass together.
+  struct Place {
+    const T* x;
+    T* y;
+    Piece piece;
+  };
+  Place place(const Tubes<T>& t, int64_t begin, int64_t end, int64_t i) const {
+    const int64_t tiles = ceil_div(t.inner, kTile<T>), tile = i % tiles, first = tile * kTile<T>;
+    const int64_t offset = i / tiles * n * t.inner + first;
+    return {t.x + offset,
+            t.y + offset,
+            {min(kTile<T>, t.inner - first), i == begin || tile == 0, i + 1 == end || tile + 1 == tiles}};
+  }
+
+  // Past the caches, from a tile in them: the products of one tile hide the way of the next from memory and that of
+  // the one before to it. A matrix that reads each row once takes it from where it is.
+  void pipelined(const Tubes<T>& t, int64_t begin, int64_t end) const {
+    const int64_t tile = n * kTile<T>, pieces = pieces_of(m), each = ceil_div(n, pieces), ld = t.inner;
     const bool copies = m.kind != TubeMatrix<T>::Kind::analysis;
-    const auto copy = [&](int64_t i, int64_t q) {
+    const auto copy = [&](const Place& from, int64_t i, int64_t q) {
       for (int64_t v = 0; v < kTile<T>; v += kLanes<T>)
-        store(in + i % 2 * tile + q * kTile<T> + v, load_loose(x + q * ldx + i * kTile<T> + v));
+        store(in + i % 2 * tile + q * kTile<T> + v, load_part(from.x + q * ld + v, max(from.piece.count - v, 0)));
     };
-    for (int64_t q = 0; copies && q < n; ++q) copy(0, q);
-    for (int64_t i = 0; i <= tiles; ++i) {
-      const T* const finished = out + (i + 1) % 2 * tile;
+    Place before{}, here = place(t, begin, end, begin);
+    for (int64_t q = 0; copies && q < n; ++q) copy(here, begin, q);
+    for (int64_t i = begin; i <= end; ++i) {
+      const Place next = place(t, begin, end, min(i + 1, end - 1));
+      const T* const ahead = i + 1 + copies < end ? place(t, begin, end, i + 1 + copies).x + kLanes<T> - 1 : nullptr;
+      const T* const finished = i > begin ? out + (i + 1) % 2 * tile : nullptr;
       const auto move = [&](int64_t piece) {
-        for (int64_t q = piece * each; q < min(n, piece * each + each); ++q) {
-          if (copies && i + 1 < tiles) copy(i + 1, q);
-          if (i + 1 + copies < tiles) fetch<T, 0, 2>(x + q * ldx + (i + 1 + copies) * kTile<T>, kTile<T>);
-          for (int64_t v = 0; i > 0 && v < kTile<T>; v += kLanes<T>)
-            put<true>(y + q * ldy + (i - 1) * kTile<T> + v, load(finished + q * kTile<T> + v));
-        }
+        const int64_t first = piece * each, last = min(n, first + each);
+        for (int64_t q = first; copies && i + 1 < end && q < last; ++q) copy(next, i + 1, q);
+        move_rows(first, last, ahead, ld, finished, before.y, waiting, before.piece);
       };
-      if (i < tiles)
-        apply<T, 2>(m, copies ? in + i % 2 * tile : x + i * kTile<T>, copies ? kTile<T> : ldx, out + i % 2 * tile,
-                    kTile<T>, work, 0, n, kPiece, move);
-      else
+      if (i == end) {
         for (int64_t piece = 0; piece < pieces; ++piece) move(piece);
+        break;
+      }
+      const bool direct = !copies && here.piece.count == kTile<T>;
+      for (int64_t q = 0; !copies && !direct && q < n; ++q) copy(here, i, q);
+      apply<T, 2>(m, direct ? here.x : in + i % 2 * tile, direct ? ld : kTile<T>, out + i % 2 * tile, kTile<T>, work, 0,
+                  n, kPiece, move);
+      before = here;
+      here = next;
     }
   }
 
-  void strip(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count, bool stream) const {
+  // Rows [first, last): asks for a tile's at `ahead`, writes those of the finished tile to y.
+  static void move_rows(int64_t first, int64_t last, const T* ahead, int64_t ld, const T* finished, T* y, T* waiting,
+                        Piece piece) {
+    for (int64_t q = first; q < last; ++q) {
+      if (ahead) fetch<T, 0, 2>(ahead + q * ld, kTile<T>);
+      if (!finished) continue;
+      const Vec<T> row[] = {load(finished + q * kTile<T>), load(finished + q * kTile<T> + kLanes<T>)};
+      Lines<T, 2>::write(row, y + q * ld, waiting + q * Lines<T, 2>::kSpace, piece);
+    }
+  }
+
+  void strip(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count) const {
     constexpr int lanes = kLanes<T>;
     const int64_t tile = n * kTile<T>;
     const bool whole = count % kTile<T> == 0, copies = !whole || m.kind != TubeMatrix<T>::Kind::analysis;
-    const bool direct = whole && !stream;
     for (int64_t q = 0; copies && q < n; ++q)
       for (int64_t v = 0; v < count; v += lanes)
         store(in + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>, load_part(x + q * ldx + v, count - v));
     for (int64_t v = 0; v < count; v += kTile<T>)
-      apply_part(copies ? in + v * n : x + v, copies ? kTile<T> : ldx, direct ? y + v : out + v * n,
-                 direct ? ldy : kTile<T>, count - v);
-    for (int64_t q = 0; !direct && q < n; ++q)
-      for (int64_t v = 0; v < count; v += lanes) {
-        const Vec<T> row = load(out + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>);
-        stream ? put<true>(y + q * ldy + v, row) : store_part(y + q * ldy + v, row, count - v);
-      }
+      apply_part(copies ? in + v * n : x + v, copies ? kTile<T> : ldx, whole ? y + v : out + v * n,
+                 whole ? ldy : kTile<T>, count - v);
+    for (int64_t q = 0; !whole && q < n; ++q)
+      for (int64_t v = 0; v < count; v += lanes)
+        store_part(y + q * ldy + v, load(out + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>), count - v);
   }
 
   // On as many vectors as hold `count` lanes.
@@ -141,7 +179,7 @@ template <class T> class TubePass {
 
   const TubeMatrix<T>& m;
   int64_t n;
-  T *rows, *in, *out, *work;
+  T *rows, *in, *out, *waiting, *work;
 };
 
 }  // namespace spectral::SPECTRAL_LEVEL

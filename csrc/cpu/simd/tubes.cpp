@@ -4,21 +4,9 @@
 
 namespace spectral::SPECTRAL_LEVEL {
 
-namespace {
-
-// Whether columns are written past the caches, and how many make a work item.
-template <class T> bool streams_columns(const Tubes<T>& t) {
-  return streams(t.y, t.outer * t.matrix->rows * t.inner, t.inner);
-}
-template <class T> int64_t columns_an_item(const Tubes<T>& t) {
-  return streams_columns(t) ? TubePass<T>::kLongStrip : TubePass<T>::kStrip;
-}
-
-}  // namespace
-
 template <class T> int64_t tube_items(const Tubes<T>& t) {
   if (t.inner == 1) return ceil_div(t.outer, TubePass<T>::tubes_an_item(*t.matrix));
-  return t.outer * ceil_div(t.inner, columns_an_item(t));
+  return t.outer * ceil_div(t.inner, kTile<T>);
 }
 
 template <class T> void tubes(const Tubes<T>& t, int64_t begin, int64_t end) {
@@ -30,12 +18,7 @@ template <class T> void tubes(const Tubes<T>& t, int64_t begin, int64_t end) {
     pass.last(t.x + first * m.columns, t.y + first * m.columns, last - first, stream);
     return finish_streams();
   }
-  const int64_t strip = columns_an_item(t), strips = ceil_div(t.inner, strip);
-  const bool stream = streams_columns(t);
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item % strips * strip, offset = item / strips * m.columns * t.inner + first;
-    pass.columns(t.x + offset, t.inner, t.y + offset, t.inner, min(strip, t.inner - first), stream);
-  }
+  pass.columns(t, begin, end, streams<T>(t.outer * m.rows * t.inner));
   finish_streams();
 }
 
