@@ -207,6 +207,15 @@ def test_every_inner_size_past_the_caches(n: int, type: int, inner: int, dtype: 
     check_past_the_caches("dct", x, (type, 1), 2e-7 if dtype == torch.float32 else 1e-15)
 
 
+@pytest.mark.parametrize("n, inner, dtype", [
+    (8, 8191, torch.float32), (32, 2048, torch.float32), (64, 1021, torch.float32), (128, 33, torch.float32),
+    (512, 15, torch.float32), (1024, 130, torch.float32), (2, 17, torch.float64), (64, 1001, torch.float64),
+], ids=str)  # fmt: skip
+def test_hadamard_columns_past_the_caches(n: int, inner: int, dtype: torch.dtype, level: str) -> None:
+    x = torch.randn(LARGE * 4 // (dtype.itemsize * n * inner) + 1, n, inner, dtype=dtype)
+    check_past_the_caches("hadamard", x, (1, inner % 2 == 0), 2e-7 if dtype == torch.float32 else 1e-15)
+
+
 @pytest.mark.parametrize("n", [2, 3, 8, 16, 21, 54, 72, 131])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_inner_size(n: int, dtype: torch.dtype, level: str) -> None:
@@ -217,7 +226,7 @@ def test_every_inner_size(n: int, dtype: torch.dtype, level: str) -> None:
 
 
 def check_past_the_caches(op: str, x: Tensor, rest: tuple[Any, ...], tolerance: float) -> None:
-    args = [x, *rest, "ortho", False, True] if op == "dct" else [x, *rest, "ortho", False, True, False, False]
+    args = [x, *rest, *{"dct": ("ortho", False, True), "dctn": ("ortho", False, True, False, False)}.get(op, ())]
     (y,) = call(op, args)
     exact = rule_of(op).reference(x.double(), *args[1:])
     assert float((y - exact).norm() / exact.norm()) < tolerance

@@ -2,6 +2,8 @@
 // differences, three at a time on eight vectors in registers. With an inner dimension, vectors hold neighbouring tubes
 // and a tile of them is copied to cache for its stages. Contiguous tubes are vectors themselves: the stages at
 // distances below a vector shuffle its lanes, the others are those of a tube of n / lanes vectors.
+#include "fetch.h"
+#include "lines.h"
 #include "network.h"
 
 namespace spectral::SPECTRAL_LEVEL {
@@ -96,8 +98,11 @@ template <class T> inline constexpr int64_t kColumns = 4 * kLanes<T>;  // neighb
 // Contiguous tubes an item: whole vectors of short ones.
 template <class T> SPECTRAL_INLINE int64_t tubes_an_item(int64_t n) { return max(kValuesAnItem / n, 1); }
 
+template <class T> bool streams(const Butterflies<T>& b) { return streams<T>(b.outer * b.n * b.inner); }
+
 template <class T> int64_t hadamard_items(const Butterflies<T>& b) {
-  return b.inner == 1 ? ceil_div(b.outer, tubes_an_item<T>(b.n)) : b.outer * ceil_div(b.inner, kColumns<T>);
+  if (b.inner == 1) return ceil_div(b.outer, tubes_an_item<T>(b.n));
+  return b.outer * ceil_div(b.inner, streams(b) ? int64_t(kTile<T>) : kColumns<T>);
 }
 
 // Tubes of n values, n up to a vector.
@@ -129,19 +134,44 @@ template <class T> SPECTRAL_INLINE void contiguous(const Butterflies<T>& b, int6
     tube<T, true>({x + i, lanes}, {y + i, lanes}, {y + i, lanes}, b.n / lanes, lanes, b.scale);
 }
 
-template <class T> void hadamard(const Butterflies<T>& b, int64_t begin, int64_t end) {
-  if (b.inner == 1) {
-    const int64_t together = tubes_an_item<T>(b.n);
-    return contiguous(b, begin * together, min(end * together, b.outer));
-  }
-  constexpr int64_t columns = kColumns<T>;
-  T* space = static_cast<T*>(scratch(Slot::item, b.n * columns * sizeof(T)));
-  const int64_t tiles = ceil_div(b.inner, columns);
+// Neighbouring tubes, a tile of them at a time.
+template <class T> void columns(const Butterflies<T>& b, int64_t begin, int64_t end) {
+  constexpr int64_t width = kColumns<T>;
+  T* space = static_cast<T*>(scratch(Slot::item, b.n * width * sizeof(T)));
+  const int64_t tiles = ceil_div(b.inner, width);
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item % tiles * columns, offset = item / tiles * b.n * b.inner + first;
-    tube<T, false>({b.x + offset, b.inner}, {space, columns}, {b.y + offset, b.inner}, b.n,
-                   min(b.inner - first, columns), b.scale);
+    const int64_t first = item % tiles * width, offset = item / tiles * b.n * b.inner + first;
+    tube<T, false>({b.x + offset, b.inner}, {space, width}, {b.y + offset, b.inner}, b.n, min(b.inner - first, width),
+                   b.scale);
   }
+}
+
+// The same past the caches: the result of a tile stays in them until its lines are whole.
+template <class T> void streamed_columns(const Butterflies<T>& b, int64_t begin, int64_t end) {
+  using Line = Lines<T, 2>;
+  constexpr int64_t width = kTile<T>;
+  T* space = static_cast<T*>(scratch(Slot::item, b.n * (width + Line::kSpace) * sizeof(T)));
+  T* waiting = space + b.n * width;
+  const int64_t tiles = ceil_div(b.inner, width);
+  const auto offset = [&](int64_t item) { return item / tiles * b.n * b.inner + item % tiles * width; };
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t tile = item % tiles, count = min(b.inner - tile * width, width);
+    tube<T, false>({b.x + offset(item), b.inner}, {space, width}, {space, width}, b.n, count, b.scale);
+    const T* const next = b.x + offset(min(item + 1, end - 1));
+    const Piece piece = {count, item == begin || tile == 0, item + 1 == end || tile + 1 == tiles};
+    for (int64_t q = 0; q < b.n; ++q) {
+      fetch<T, 0>(next + q * b.inner, width);
+      const Vec<T> row[] = {load(space + q * width), load(space + q * width + kLanes<T>)};
+      Line::write(row, b.y + offset(item) + q * b.inner, waiting + q * Line::kSpace, piece);
+    }
+  }
+  finish_streams();
+}
+
+template <class T> void hadamard(const Butterflies<T>& b, int64_t begin, int64_t end) {
+  if (b.inner > 1) return streams(b) ? streamed_columns(b, begin, end) : columns(b, begin, end);
+  const int64_t together = tubes_an_item<T>(b.n);
+  contiguous(b, begin * together, min(end * together, b.outer));
 }
 
 template int64_t hadamard_items<float>(const Butterflies<float>&);
