@@ -26,7 +26,9 @@ template <class T, int V> class Lines {
 
   // v belongs at y. waiting: the kLine values before y, of which those in the line of y are yet to be written.
   SPECTRAL_INLINE static void write(const Vec<T> (&v)[V], T* y, T* waiting, Piece piece) {
-    piece.first || piece.last ? write_end(v, y, waiting, piece) : write_inner(v, y, waiting);
+    if (!piece.first && !piece.last) return write_inner(v, y, waiting);
+    if (values_ahead(y) > 0 || piece.count < V * kLanes<T>) return write_end(v, y, waiting, piece);
+    for (int k = 0; k < V; ++k) put<true>(y + k * kLanes<T>, v[k]);
   }
 
  private:

@@ -32,9 +32,9 @@ SPECTRAL_INLINE void transform_columns(const TubeMatrix<float>& m, Vec<float> (&
     second[k] = kKind == Kind::analysis ? v[k] - v[kRows - 1 - k] : v[kKind == Kind::synthesis ? 2 * k + 1 : k];
   }
   const auto sum = [](const float* row, const Vec<float>* x) {
-    Vec<float> y = broadcast(row[0]) * x[0];
+    Vec<float> y = {};  // from the first product on each sum then has one way to be fused, wherever this is inlined
 #pragma GCC unroll 16
-    for (int k = 1; k < terms; ++k) y += broadcast(row[k * terms]) * x[k];
+    for (int k = 0; k < terms; ++k) y += broadcast(row[k * terms]) * x[k];
     return y;
   };
 #pragma GCC unroll 16
@@ -95,14 +95,12 @@ template <TubeMatrix<float>::Kind kKind, bool kStream> void transform_planes(con
 }
 
 // Planes of kRows rows side by side, the rows of x and y ldx and ldy apart, `width` values of each; x + next: planes
-// that come later. row(v): the transform of the rows in v; where it is none, columns alone are transformed. kStream:
-// past the caches, wherever in a line the rows of y begin.
-template <TubeMatrix<float>::Kind kKind, bool kStream, int kRows, class Row>
-SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const float* x, int64_t ldx, float* y,
-                                      int64_t ldy, int64_t width, int64_t next, Row row) {
-  using Line = Lines<float, 1>;
+// that come later. row(v): the transform of the rows in v; where it is none, columns alone are transformed.
+// write(result, row, column, piece) takes what comes out.
+template <TubeMatrix<float>::Kind kKind, int kRows, class Row, class Write>
+SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const float* x, int64_t ldx, int64_t width,
+                                      int64_t next, Row row, Write write) {
   constexpr int64_t lanes = kLanes<float>;
-  alignas(64) float waiting[kRows * Line::kSpace] = {};
   for (int64_t c = 0; c < width; c += lanes) {
     Vec<float> v[kRows];
 #pragma GCC unroll 16
@@ -113,14 +111,28 @@ SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const floa
     transform_columns<kKind>(first, v);
     const Piece piece = {min(lanes, width - c), c == 0, c + lanes >= width};
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const Vec<float> result[] = {row(v[r])};
-      if constexpr (kStream)
-        Line::write(result, y + r * ldy + c, waiting + r * Line::kSpace, piece);
-      else
-        store_part(y + r * ldy + c, result[0], width - c);
-    }
+    for (int r = 0; r < kRows; ++r) write(row(v[r]), r, c, piece);
   }
+}
+
+// The same into y; kStream: past the caches, wherever in a line its rows begin.
+template <TubeMatrix<float>::Kind kKind, bool kStream, int kRows, class Row>
+SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const float* x, int64_t ldx, float* y,
+                                      int64_t ldy, int64_t width, int64_t next, Row row) {
+  using Line = Lines<float, 1>;
+  const auto whole = [&](Vec<float> result, int r, int64_t c, Piece piece) __attribute__((always_inline)) {
+    if (piece.count == kLanes<float>)
+      put<kStream>(y + r * ldy + c, result);
+    else
+      store_part(y + r * ldy + c, result, piece.count);
+  };
+  if (!kStream || (reinterpret_cast<uintptr_t>(y) % sizeof(Vec<float>) == 0 && ldy % kLanes<float> == 0))
+    return transform_planes<kKind, kRows>(first, x, ldx, width, next, row, whole);
+  alignas(64) float waiting[kRows * Line::kSpace] = {};
+  const auto shifted = [&](Vec<float> result, int r, int64_t c, Piece piece) __attribute__((always_inline)) {
+    Line::write({result}, y + r * ldy + c, waiting + r * Line::kSpace, piece);
+  };
+  transform_planes<kKind, kRows>(first, x, ldx, width, next, row, shifted);
 }
 
 }  // namespace spectral::SPECTRAL_LEVEL

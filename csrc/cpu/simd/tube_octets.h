@@ -62,9 +62,9 @@ template <TubeMatrix<float>::Kind kKind> struct Octets {
     if constexpr (kKind == Kind::analysis) v = v + sign * within_eight(v, kReversed);
     if constexpr (kKind == Kind::synthesis) v = within_eight(v, kEvenFirst);
     const auto& lane = kKind == Kind::dense ? kEights : kFours;
-    Vec<float> sum = within_eight(v, lane[0]) * c[0];
-#pragma GCC unroll 7
-    for (int k = 1; k < kTerms; ++k) sum += within_eight(v, lane[k]) * c[k];
+    Vec<float> sum = {};  // from the first product on there is one way to fuse, wherever this is inlined
+#pragma GCC unroll 8
+    for (int k = 0; k < kTerms; ++k) sum += within_eight(v, lane[k]) * c[k];
     if constexpr (kKind == Kind::analysis) return within_eight(sum, kByTurns);
     if constexpr (kKind == Kind::synthesis) return within_eight(sum, kReversed) + sign * sum;
     return sum;

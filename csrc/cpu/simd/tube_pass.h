@@ -16,11 +16,13 @@ template <class T> class TubePass {
   // Tiles of columns that pass together: memory is then read in longer pieces of each row, which lie pages apart.
   static constexpr int64_t kStrip = 2 * kTile<T>;
 
-  // Values of work space. The part that depends on the matrix alone is filled when the pass is made.
-  static int64_t space(const TubeMatrix<T>& m) {
-    return coefficient_space(m) + max(m.columns, kLanes<T>) * (2 * kStrip + Lines<T, 2>::kSpace) + tube_space(m);
+  // Values of work space. The part that depends on the matrix alone is filled when the pass is made. inner: of
+  // `blocks`.
+  static int64_t space(const TubeMatrix<T>& m, int64_t inner = 1) {
+    return coefficient_space(m) + 2 * room(m.columns, inner) + max(m.columns, kLanes<T>) * Lines<T, 2>::kSpace +
+           tube_space(m);
   }
-  TubePass(const TubeMatrix<T>& matrix, T* memory) : m(matrix), n(matrix.columns), rows(memory) {
+  TubePass(const TubeMatrix<T>& matrix, T* memory, int64_t inner = 1) : m(matrix), n(matrix.columns), rows(memory) {
     if constexpr (sizeof(T) == sizeof(float)) {
       if (takes_octets(m))
         octet_coefficients(m, rows);
@@ -31,8 +33,8 @@ template <class T> class TubePass {
       memory += coefficient_space(m);
     }
     in = memory;
-    out = in + max(n, kLanes<T>) * kStrip;
-    waiting = out + max(n, kLanes<T>) * kStrip;
+    out = in + room(n, inner);
+    waiting = out + room(n, inner);
     work = waiting + max(n, kLanes<T>) * Lines<T, 2>::kSpace;
   }
 
@@ -58,6 +60,27 @@ template <class T> class TubePass {
       for (int64_t q = 0; q < width; q += n)
         apply_part(in + q * kTile<T>, kTile<T>, out + q * kTile<T>, kTile<T>, part);
       store_tile(out, width, part, y + first * width, width);
+    }
+  }
+
+  // Whether so few columns lie side by side that `blocks` takes them, or so many that ends of rows do not count.
+  static bool takes_blocks(const Tubes<T>& t) {
+    const int64_t most = kLanes<T> / (takes_columns(*t.matrix, 8) || takes_columns(*t.matrix, 16) ? 4 : 2);
+    return t.inner > 1 && t.inner <= most && t.outer >= kTile<T>;
+  }
+  static bool has_long_rows(const Tubes<T>& t) { return t.inner % kLanes<T> == 0 || t.inner >= 16 * kLanes<T>; }
+
+  // `count` blocks (n, inner), one after the other: they lie in lanes, so that few columns fill these, too.
+  void blocks(const T* x, T* y, int64_t inner, int64_t count, bool stream) const {
+    const int64_t width = n * inner;
+    for (int64_t first = 0; first < count; first += kTile<T>) {
+      const int64_t part = min(kTile<T>, count - first), next = min(first + kTile<T>, count);
+      fetch<T, 0, 2>(x + next * width, (min(next + kTile<T>, count) - next) * width);
+      load_tile(x + first * width, width, part, width, in);
+      for (int64_t i = 0; i < inner; ++i)
+        apply_part(in + i * kTile<T>, inner * kTile<T>, out + i * kTile<T>, inner * kTile<T>, part);
+      store_tile(out, width, part, stream ? in : y + first * width, width);
+      if (stream) copy_past(in, y + first * width, part * width);
     }
   }
 
@@ -94,6 +117,8 @@ template <class T> class TubePass {
   }
 
  private:
+  // Values of a tile that waits before or behind the matrix: two tiles of columns, or one of blocks.
+  static int64_t room(int64_t n, int64_t inner) { return max(n, kLanes<T>) * max(kStrip, inner * kTile<T>); }
   static int64_t coefficient_space(const TubeMatrix<float>& m) {
     return round_up(takes_short(m) ? short_space(m.rows) : row_space(m.columns), kTile<T>);
   }
@@ -170,6 +195,15 @@ template <class T> class TubePass {
     for (int64_t q = 0; !whole && q < n; ++q)
       for (int64_t v = 0; v < count; v += lanes)
         store_part(y + q * ldy + v, load(out + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>), count - v);
+  }
+
+  // `count` values that lie one after the other, past the caches.
+  static void copy_past(const T* from, T* to, int64_t count) {
+    const int64_t ahead = int64_t(reinterpret_cast<uintptr_t>(to) / sizeof(T)) % kLanes<T>;
+    int64_t i = ahead ? min(kLanes<T> - ahead, count) : 0;
+    store_part(to, load_part(from, i), i);
+    for (; i + kLanes<T> <= count; i += kLanes<T>) put<true>(to + i, load_loose(from + i));
+    store_part(to + i, load_part(from + i, count - i), count - i);
   }
 
   // On as many vectors as hold `count` lanes.

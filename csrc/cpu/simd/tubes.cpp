@@ -6,19 +6,26 @@ namespace spectral::SPECTRAL_LEVEL {
 
 template <class T> int64_t tube_items(const Tubes<T>& t) {
   if (t.inner == 1) return ceil_div(t.outer, TubePass<T>::tubes_an_item(*t.matrix));
-  return t.outer * ceil_div(t.inner, kTile<T>);
+  return TubePass<T>::takes_blocks(t) ? ceil_div(t.outer, kTile<T>) : t.outer * ceil_div(t.inner, kTile<T>);
 }
 
 template <class T> void tubes(const Tubes<T>& t, int64_t begin, int64_t end) {
+  using Pass = TubePass<T>;
   const TubeMatrix<T>& m = *t.matrix;
-  const TubePass<T> pass(m, static_cast<T*>(scratch(Slot::item, TubePass<T>::space(m) * sizeof(T))));
-  if (t.inner == 1) {
-    const int64_t item = TubePass<T>::tubes_an_item(m), first = begin * item, last = min(t.outer, end * item);
-    const bool stream = streams(t.y, t.outer * m.rows, 0);
-    pass.last(t.x + first * m.columns, t.y + first * m.columns, last - first, stream);
-    return finish_streams();
+  const bool blocks = Pass::takes_blocks(t);
+  const int64_t width = m.columns * t.inner, inner = blocks ? t.inner : 1;
+  const bool stream = streams<T>(t.outer * width);
+  const Pass pass(m, static_cast<T*>(scratch(Slot::item, Pass::space(m, inner) * sizeof(T))), inner);
+  if (t.inner == 1 || blocks) {
+    const int64_t item = blocks ? kTile<T> : Pass::tubes_an_item(m), first = begin * item;
+    const int64_t count = min(t.outer, end * item) - first;
+    if (blocks)
+      pass.blocks(t.x + first * width, t.y + first * width, inner, count, stream);
+    else
+      pass.last(t.x + first * width, t.y + first * width, count, streams(t.y, t.outer * width, 0));
+  } else {
+    pass.columns(t, begin, end, stream && Pass::has_long_rows(t));
   }
-  pass.columns(t, begin, end, streams<T>(t.outer * m.rows * t.inner));
   finish_streams();
 }
 
