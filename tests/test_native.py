@@ -127,6 +127,34 @@ def test_every_tube_length(length: int, kind: str, level: str) -> None:
             bounds.check(r, limit, f"{op}, length {length}")
 
 
+@pytest.mark.parametrize("length", range(16, 65, 2))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_every_even_length_of_type_4(length: int, dtype: torch.dtype, level: str) -> None:
+    """A rotation and two transforms of half the length, even or odd: blocks of rows, whole and ragged tiles, planes."""
+    along, options = [4, 1, "ortho", False, True], [4, "backward", True, False]
+    calls = [(op, [T(shape), *along]) for op in ("dct", "dst") for shape in ((25, length), (2, length, 39))]
+    calls += [("dct_adjoint", [T((2, length, 64)), *along]), ("dst_adjoint", [T((25, length)), *along])]
+    calls += [("dctn", [T((2, 18, length)), [1, 2], *options, sine, False]) for sine in (False, True)]
+    for op, args in calls:
+        made = make(args, dtype)
+        for r, limit in zip(call(op, made), bounds.bounded(op, made, dtype), strict=True):
+            bounds.check(r, limit, f"{op}, length {length}")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("n", [16, 26, 30, 50, 64])
+def test_what_is_not_finite_stays_in_its_tube(n: int, value: float, level: str) -> None:
+    for op, type in (("dct", 2), ("dct", 3), ("dct", 4), ("dst", 4)):
+        for j in range(n):
+            rows = torch.randn(19, n, generator=torch.Generator().manual_seed(n))
+            rows[7, j] = value
+            for x, dim in ((rows, 1), (rows.mT.contiguous()[None], 1)):
+                (y,) = call(op, [x, type, dim, "ortho", False, True])
+                tubes = y if x is rows else y[0].mT
+                assert not tubes[7].isfinite().any(), f"{op} of type {type}, {value} at {j}"
+                assert tubes[:7].isfinite().all() and tubes[8:].isfinite().all()
+
+
 @pytest.mark.parametrize("stages", range(13))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_power_of_two(stages: int, dtype: torch.dtype, level: str) -> None:

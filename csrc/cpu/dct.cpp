@@ -6,10 +6,10 @@ namespace {
 
 template <class T>
 void by_matrix(const Tensor& x, const Tensor& matrix, int64_t type, int64_t outer, int64_t inner, const Tensor& y) {
-  PackedTube<T> tube(matrix);
+  PackedTube<T> tube = PackedTube<T>::of_transform(matrix);
   if (type == 1) tube.matrix.chain = 8;  // as accurate as an FFT of twice the length, whose values come in equal pairs
   const Tubes<T> t{outer, inner, in<T>(x), out<T>(y), &tube};
-  const int64_t tile = kernels<T>().tile, n = matrix.size(0);
+  const int64_t tile = kernels<T>().tile, n = matrix.size(1);
   parallel_for(0, kernels<T>().tube_items(t), grain(4 * tile * n * n),
                [&](int64_t begin, int64_t end) { kernels<T>().tubes(t, begin, end); });
 }
@@ -34,8 +34,8 @@ template <class T> void by_fourier(LongTubes<T> t, const Tensor& table) {
 
 }  // namespace
 
-// y = the transform of x along dimension dim: by the matrix that `table` is, which says which transform, or by a
-// Fourier transform with the roots and factors in `table`.
+// y = the transform of x along dimension dim: by the matrix that `table` is or holds, which says which transform, or by
+// a Fourier transform with the roots and factors in `table`.
 void dct(const Tensor& x, const Tensor& table, int64_t type, bool sine, int64_t circle, double scale, double first_in,
          double last_in, double first_out, double last_out, int64_t dim, const Tensor& y) {
   visit_real(x.scalar_type(), "dct", [&](auto zero) {

@@ -52,10 +52,49 @@ template <class T> struct PackedTube {
   explicit PackedTube(const Tensor& t) : PackedTube(in<T>(t), t.size(0), t.size(1)) {}
   PackedTube(const T* m, int64_t rows, int64_t columns) { pack(m, rows, columns); }
 
+  // Of a transform's table: a square matrix, or (n / 2 + 2, n): a, b, and the rows of U and V side by side.
+  static PackedTube of_transform(const Tensor& t) {
+    if (t.size(0) == t.size(1)) return PackedTube(t);
+    PackedTube tube;
+    tube.pack_rotated(in<T>(t), t.size(1));
+    return tube;
+  }
+
   const TubeMatrix<T>* operator&() const { return &matrix; }
 
  private:
   using Kind = typename TubeMatrix<T>::Kind;
+
+  T* next = nullptr;  // where `take` writes
+
+  PackedTube() = default;
+  void reserve(int64_t count) {
+    values.resize(std::max<int64_t>(count, 1));
+    next = values.data();
+  }
+
+  // The rows first, first + step, ... below `row_end` and columns likewise of m, whose rows are ld apart, column by
+  // column behind what is packed already.
+  const T* take(const T* m, int64_t ld, int64_t row, int64_t row_end, int64_t row_step, int64_t column,
+                int64_t column_end, int64_t column_step) {
+    const T* start = next;
+    for (int64_t q = column; q < column_end; q += column_step)
+      for (int64_t p = row; p < row_end; p += row_step) *next++ = m[p * ld + q];
+    return start;
+  }
+
+  void pack_rotated(const T* t, int64_t n) {
+    const int64_t half = n / 2, terms = (half + 1) / 2;
+    reserve(2 * n + 2 * half * terms);
+    matrix = {Kind::rotated, n, n, nullptr, nullptr, nullptr};
+    matrix.rotation = take(t, n, 0, 1, 1, 0, 2 * n, 1);
+    matrix.sign = t[0] > t[n] ? T(1) : T(-1);  // the first angle is small: its cosine meets x_0, or x_(n-1)
+    const T *u = t + 2 * n, *v = u + half;
+    matrix.even = take(u, n, 0, half, 2, 0, terms, 1);
+    matrix.odd = take(u, n, 1, half, 2, 0, terms, 1);
+    take(v, n, 0, half, 2, 0, terms, 1);
+    take(v, n, 1, half, 2, 0, terms, 1);
+  }
 
   void pack(const T* m, int64_t rows, int64_t columns) {
     const auto at = [&](int64_t p, int64_t q) { return m[p * columns + q]; };
@@ -75,24 +114,17 @@ template <class T> struct PackedTube {
         if (at(rows / 2, q) != 0) return false;
       return rows > 3;
     };
-    values.resize(std::max<int64_t>((rows + 1) * (columns + 1), 1));  // odd lengths keep their zero middle
-    T* next = values.data();
-    // the rows first, first + step, ... below `row_end` and columns likewise, column by column
-    const auto take = [&](int64_t row, int64_t row_end, int64_t row_step, int64_t column, int64_t column_end,
-                          int64_t column_step) {
-      const T* start = next;
-      for (int64_t q = column; q < column_end; q += column_step)
-        for (int64_t p = row; p < row_end; p += row_step) *next++ = at(p, q);
-      return start;
-    };
+    reserve((rows + 1) * (columns + 1));  // odd lengths keep their zero middle
+    const auto part = [&](int64_t row, int64_t row_end, int64_t row_step, int64_t column, int64_t column_end,
+                          int64_t step) { return take(m, columns, row, row_end, row_step, column, column_end, step); };
     if (analysis()) {
-      const T* even = take(0, rows, 2, 0, ceil_div(columns, 2), 1);
-      matrix = {Kind::analysis, rows, columns, nullptr, even, take(1, rows, 2, 0, ceil_div(columns, 2), 1)};
+      const T* even = part(0, rows, 2, 0, ceil_div(columns, 2), 1);
+      matrix = {Kind::analysis, rows, columns, nullptr, even, part(1, rows, 2, 0, ceil_div(columns, 2), 1)};
     } else if (synthesis()) {
-      const T* even = take(0, ceil_div(rows, 2), 1, 0, columns, 2);
-      matrix = {Kind::synthesis, rows, columns, nullptr, even, take(0, ceil_div(rows, 2), 1, 1, columns, 2)};
+      const T* even = part(0, ceil_div(rows, 2), 1, 0, columns, 2);
+      matrix = {Kind::synthesis, rows, columns, nullptr, even, part(0, ceil_div(rows, 2), 1, 1, columns, 2)};
     } else {
-      matrix = {Kind::dense, rows, columns, take(0, rows, 1, 0, columns, 1), nullptr, nullptr};
+      matrix = {Kind::dense, rows, columns, part(0, rows, 1, 0, columns, 1), nullptr, nullptr};
     }
   }
 };

@@ -21,12 +21,18 @@ template <class T> struct Layer {
 // A matrix along the tube, (rows, columns), packed column by column. Where its rows are even and odd by turns, as those
 // of a DCT-II (analysis), or its columns are (synthesis), `even` and `odd` hold its halves and cost half the
 // operations.
+//
+// Rotated: type IV of an even length n = 2 h. With w_j = a_j x_j + b_j x_(n-1-j), a and b one after the other in
+// `rotation`, and analyses U of the first h values of w and V of the others, whose halves follow those of U,
+//   y_0 = U_0, y_2k = U_k + V_(k-1), y_(2k-1) = sign (U_k - V_(k-1)), y_(n-1) = -sign V_(h-1).
 template <class T> struct TubeMatrix {
-  enum class Kind { dense, analysis, synthesis };
+  enum class Kind { dense, analysis, synthesis, rotated };
   Kind kind;
   int64_t rows, columns;
   const T *dense, *even, *odd;
   int64_t chain = 16;  // products that are added one after the other at most: rounding errors grow with their number
+  const T* rotation = nullptr;
+  T sign = 1;  // of a sine transform -1
 };
 
 // A complex matrix along the tube, (rows, columns) pairs; and its real and imaginary parts, packed column by column,

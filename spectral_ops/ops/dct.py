@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..autograd import outside_modes, untransformed
 from . import fourier, trigonometric
-from .trigonometric import Factors, factors, matrix
+from .trigonometric import Factors, factors, matrix, rotated
 
 check, empty = trigonometric.rules("dct", sine=False)
 
@@ -82,8 +82,9 @@ _factors = functools.lru_cache(maxsize=256)(factors)
 @functools.lru_cache(maxsize=256)
 def _prepared(n: int, f: Factors, form: str, dtype: torch.dtype, device: torch.device) -> tuple[Any, ...]:
     """The kernel's arguments between x and its dimension."""
-    if form == "matrix":
-        return matrix(n, f, dtype, device), f.type, f.sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0
+    if form in ("matrix", "rotated"):
+        table = matrix(n, f, dtype, device) if form == "matrix" else rotated(n, f, dtype)
+        return table, f.type, f.sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0
     head = trigonometric.heads(n, f)
     ends = (0 in head, n - 1 in head)
     weights = [factor if here else 1.0 for factor in (f.head_in, f.head_out) for here in ends]

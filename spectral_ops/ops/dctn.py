@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import checks, dct, fourier, trigonometric
-from .trigonometric import factors, matrix
+from .trigonometric import factors, matrix, rotated
 
 LARGEST_PLANE = 1 << 12  # values of two short dimensions whose columns stay in cache between the passes
 LARGEST_SHARED_PLANE = 1 << 14  # bytes, of which the CUDA kernel keeps two tiles beside both matrices
@@ -86,12 +86,18 @@ def cpp(args: list[Any], out: Tensor) -> None:
     while left:
         second = left.pop()
         if left and _together(x, type, left[-1], second):
-            first, n = left.pop(), x.shape
-            matrices = (matrix(n[d], factors(n[d], type, *options), x.dtype, x.device) for d in (first, second))
+            first = left.pop()
+            matrices = (_matrix(x, type, d, options) for d in (first, second))
             torch.ops.spectral_native.dctn(x, *matrices, first, second, out)
         else:
             dct.native([x, type, second, norm, inverse, orthogonalize], out, adjoint, sine)
         x = out
+
+
+def _matrix(x: Tensor, type: int, d: int, options: tuple[Any, ...]) -> Tensor:
+    n = x.shape[d]
+    f = factors(n, type, *options)
+    return rotated(n, f, x.dtype) if fourier.rotates(x, type, d) else matrix(n, f, x.dtype, x.device)
 
 
 def _together(x: Tensor, type: int, first: int, second: int) -> bool:

@@ -16,11 +16,12 @@ from .trigonometric import cosines
 
 LONGEST_CODELET = 64  # the kernel multiplies by the matrix, split by its symmetry, up to here
 CODELETS = frozenset((4, 8, 16, 32, 64))  # csrc/cuda/kernels/codelets.cu
-# from these lengths on, up to that one, the Fourier transform is faster where no prime factor is beyond 5 (measured)
-FASTER = {1: 2 * LONGEST_CODELET + 1, 2: 54, 3: 54, 4: 32}
-FASTER_THAN_ROWS = {**FASTER, 2: LONGEST_CODELET + 1, 3: LONGEST_CODELET + 1, 4: 61}
+# from these lengths on, up to that one, the Fourier transform is faster along the last axis where the kernel would
+# transpose tiles for the matrix, and no prime factor is beyond 5 (measured)
+FASTER = {1: 2 * LONGEST_CODELET + 1, 2: 36, 3: 36, 4: 32}
 ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cpu/simd/tube_rows.h: four vectors
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
+SHORTEST_ROTATED, SHORTEST_ROTATED_ROW = 18, 26  # of type IV by matrix: shorter ones are as fast without (measured)
 FEWEST = 8  # tubes side by side, of the 32 lanes (float32, AVX-512) that a tile has
 LARGEST_RADIX = 311  # csrc/cpu/simd/fourier.h
 LONGEST_ON_GPUS = 8192  # values of the Fourier transform: 16 in the registers of each of 512 threads
@@ -50,10 +51,15 @@ def by_matrix(x: Tensor, type: int, dim: int) -> bool:
     n, longest = x.shape[dim], longest_codelet(x, type)
     if n > longest or not for_cpu(x):
         return n <= longest
-    if n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST:  # 60: of the primes 2, 3, 5
+    if math.prod(x.shape[dim % x.dim() + 1 :]) > 1 or by_rows(x, dim):
         return True
-    by_rows = x.dtype == torch.float32 and math.prod(x.shape[dim % x.dim() + 1 :]) == 1
-    return by_rows and n <= ROWS.get(native.current_cpu_level() or "", 0) and n < FASTER_THAN_ROWS[type]
+    return n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
+
+
+def by_rows(x: Tensor, dim: int) -> bool:
+    """Whether csrc/cpu/simd/tube_rows.h takes a short transform."""
+    inner = math.prod(x.shape[dim % x.dim() + 1 :])
+    return x.dtype == torch.float32 and inner == 1 and x.shape[dim] <= ROWS.get(native.current_cpu_level() or "", 0)
 
 
 def by_codelet(x: Tensor, type: int, dim: int) -> bool:
@@ -64,12 +70,19 @@ def by_codelet(x: Tensor, type: int, dim: int) -> bool:
     return x.shape[dim] in CODELETS and x.shape[dim] <= longest
 
 
+def rotates(x: Tensor, type: int, dim: int) -> bool:
+    """Whether the kernel takes a transform by matrix as a rotation and two of half the length."""
+    n = x.shape[dim]
+    shortest = SHORTEST_ROTATED_ROW if by_rows(x, dim) else SHORTEST_ROTATED
+    return type == 4 and n % 2 == 0 and n >= shortest and for_cpu(x)
+
+
 def form(x: Tensor, type: int, computed: int, dim: int) -> str:
     """How the kernel makes a transform of this type, of an inverse or an adjoint another one: `computed`."""
     if by_codelet(x, computed, dim):
         return "codelet"
     if by_matrix(x, type, dim):
-        return "matrix"
+        return "rotated" if rotates(x, type, dim) else "matrix"
     return "fourier" if for_cpu(x) else "folded"
 
 

@@ -113,6 +113,33 @@ def _matrix(n: int, f: Factors, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy((m * _root(f.scale)).astype(np.float64 if dtype == torch.float64 else np.float32))
 
 
+def rotated(n: int, f: Factors, dtype: torch.dtype) -> Tensor:
+    """Type IV of even n = 2h as (h + 2, n): rows a, b; then row k of U and row k + 1 of V side by side, k < h.
+
+    With theta_j = pi (2j+1) / 4n, j < h, and r the reversed x, or x itself where sine (and x the reversed one),
+        u_j = x_j cos theta_j + r_j sin theta_j        U_k = 2 sum_j u_j cos(pi k (2j+1) / 2h)
+        v_j = r_j cos theta_j - x_j sin theta_j        V_k = 2 sum_j v_j sin(pi k (2j+1) / 2h)
+        y_2k = U_k + V_k,  y_(2k-1) = U_k - V_k (sine: V_k - U_k),  V_0 = U_h = 0,
+    because (2p+1) / 4n is 2k / 2n plus or minus 1 / 4n. u_j and v_(h-1-j) are rows j and h + j of a x + b reversed x.
+    """
+    return (_rotated if outside_modes() else _rotated.__wrapped__)(n, f, dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _rotated(n: int, f: Factors, dtype: torch.dtype) -> Tensor:
+    half = n // 2
+    odd: np.ndarray = 2 * np.arange(half) + 1
+    k: np.ndarray = np.arange(half)[:, None]
+    cosine, sine = cosines(odd, 2 * n), cosines(2 * n - odd, 2 * n)
+    turns = np.stack([np.concatenate([cosine, cosine[::-1]]), np.concatenate([sine, -sine[::-1]])])
+    u = cosines(k * odd, half)
+    v = cosines(half - (k + 1) * odd[::-1], half)
+    halves = 2 * np.concatenate([u, v], 1) * _root(f.scale)
+    table = np.concatenate([turns[::-1] if f.sine else turns, halves])
+    with untransformed():  # the cache outlives any transform that the caller is in
+        return torch.from_numpy(table.astype(np.float64 if dtype == torch.float64 else np.float32))
+
+
 def _root(factor: float) -> np.longdouble:
     """A head or a scale beyond float64: each is the square root of a whole number, or of the inverse of one."""
     if factor < 1:

@@ -14,8 +14,8 @@ SPECTRAL_INLINE bool takes_octets(const Planes<float>& p) {
 
 // Whether `transform_columns` takes a matrix of n rows: its columns then fill the registers.
 SPECTRAL_INLINE bool takes_columns(const TubeMatrix<float>& m, int n) {
-  return m.rows == n && m.columns == n && m.chain >= (m.kind == TubeMatrix<float>::Kind::dense ? n : n / 2) &&
-         n <= (kLevel == Level::avx512 ? 16 : 8);
+  return m.rows == n && m.columns == n && m.kind != TubeMatrix<float>::Kind::rotated &&
+         m.chain >= (m.kind == TubeMatrix<float>::Kind::dense ? n : n / 2) && n <= (kLevel == Level::avx512 ? 16 : 8);
 }
 
 SPECTRAL_INLINE bool takes_columns(const TubeMatrix<double>&, int) { return false; }

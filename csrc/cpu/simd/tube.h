@@ -6,6 +6,7 @@ namespace spectral::SPECTRAL_LEVEL {
 
 // How many values of work space `apply` needs.
 template <class T> SPECTRAL_INLINE int64_t tube_space(const TubeMatrix<T>& m) {
+  if (m.kind == TubeMatrix<T>::Kind::rotated) return (round_up(m.rows, 4) + m.rows) * kTile<T>;
   return round_up(m.kind == TubeMatrix<T>::Kind::analysis ? m.columns : m.rows, 2) * kTile<T>;
 }
 
@@ -33,6 +34,50 @@ template <class T, int V> SPECTRAL_INLINE void fold(int64_t n, const T* x, int64
     }
 }
 
+// Of a rotated matrix: the analyses U (0) and V (1).
+template <class T> SPECTRAL_INLINE TubeMatrix<T> half_of(const TubeMatrix<T>& m, int which) {
+  const int64_t half = m.rows / 2, values = half * ((half + 1) / 2);
+  return {TubeMatrix<T>::Kind::analysis, half, half, nullptr, m.even + which * values, m.odd + which * values, m.chain};
+}
+
+// The rotation, and of both halves of its result s_q and d_q as `fold` has them, each for the `terms` first q. Not
+// inlined: which of two products is rounded before their sum is left to the compiler, but the same for all callers.
+template <class T, int V>
+__attribute__((noinline)) void rotate(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* sums, int64_t terms) {
+  const int64_t n = m.rows, half = n / 2, step = terms * kTile<T>;
+  for (int64_t q = 0; q < terms; ++q)
+    for (int v = 0; v < V * kLanes<T>; v += kLanes<T>) {
+      const auto at = [&](int64_t j) { return load_loose(x + j * ldx + v); };
+      const auto turned = [&](Vec<T> own, Vec<T> other, int64_t j) {
+        return m.rotation[j] * own + m.rotation[n + j] * other;
+      };
+      const int64_t mirror = half - 1 - q;
+      const bool middle = mirror == q;
+      const Vec<T> first = at(q), last = at(n - 1 - q), before = at(mirror), behind = at(half + q);
+      const Vec<T> a = turned(first, last, q), b = middle ? Vec<T>{} : turned(before, behind, mirror);
+      const Vec<T> c = turned(behind, before, half + q), d = middle ? Vec<T>{} : turned(last, first, n - 1 - q);
+      T* const to = sums + q * kTile<T> + v;
+      store(to, a + b);
+      store(to + step, a - b);
+      store(to + 2 * step, c + d);
+      store(to + 3 * step, c - d);
+    }
+}
+
+// y from U and V, `half` rows each.
+template <class T, int V> void unite(T sign, const T* first, const T* second, T* y, int64_t ldy, int64_t half) {
+  for (int v = 0; v < V * kLanes<T>; v += kLanes<T>) {
+    store_loose(y + v, load(first + v));
+    store_loose(y + (2 * half - 1) * ldy + v, -sign * load(second + (half - 1) * kTile<T> + v));
+  }
+  for (int64_t k = 1; k < half; ++k)
+    for (int v = 0; v < V * kLanes<T>; v += kLanes<T>) {
+      const Vec<T> a = load(first + k * kTile<T> + v), b = load(second + (k - 1) * kTile<T> + v);
+      store_loose(y + (2 * k - 1) * ldy + v, sign * (a - b));
+      store_loose(y + 2 * k * ldy + v, a + b);
+    }
+}
+
 // y_p = a_p + b_p and y_(n-1-p) = a_p - b_p.
 template <class T, int V>
 SPECTRAL_INLINE void unfold(int64_t n, const T* a, const T* b, T* y, int64_t ldy, int64_t terms) {
@@ -44,10 +89,16 @@ SPECTRAL_INLINE void unfold(int64_t n, const T* a, const T* b, T* y, int64_t ldy
     }
 }
 
+// Whether `apply` reads each row of x only once, and so may take it from far away.
+template <class T> SPECTRAL_INLINE bool reads_once(const TubeMatrix<T>& m) {
+  return m.kind == TubeMatrix<T>::Kind::analysis || m.kind == TubeMatrix<T>::Kind::rotated;
+}
+
 // Rows of y in a piece of the products, where `apply` is told what to do between them, and pieces of all of them.
 inline constexpr int64_t kPiece = 8;
 template <class T> SPECTRAL_INLINE int64_t pieces_of(const TubeMatrix<T>& m) {
   if (m.kind == TubeMatrix<T>::Kind::dense) return ceil_div(m.rows, kPiece);
+  if (m.kind == TubeMatrix<T>::Kind::rotated) return 2 * pieces_of(half_of(m, 0));
   return ceil_div((m.rows + 1) / 2, kPiece) +
          ceil_div(m.kind == TubeMatrix<T>::Kind::analysis ? m.rows / 2 : (m.rows + 1) / 2, kPiece);
 }
@@ -55,7 +106,8 @@ template <class T> SPECTRAL_INLINE int64_t pieces_of(const TubeMatrix<T>& m) {
 // x: rows ldx apart, y: rows ldy apart, V vectors of each row. Rows [first, last) of a dense or analysis matrix may be
 // asked for alone. With symmetry s_q = x_q + x_(n-1-q) serves the even rows and d_q = x_q - x_(n-1-q) the odd ones
 // (analysis), or y_p and y_(n-1-p) are the sum and the difference of what the even and the odd columns give
-// (synthesis). before(i) is called before piece i of the products, of at most `most` rows.
+// (synthesis), or two analyses of half the length follow a rotation. before(i) is called before piece i of the
+// products, of at most `most` rows.
 template <class T, int V, class Before> SPECTRAL_INLINE void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx,
                                                                    T* y, int64_t ldy, T* space, int64_t first,
                                                                    int64_t last, int64_t most, const Before& before) {
@@ -70,16 +122,28 @@ template <class T, int V, class Before> SPECTRAL_INLINE void apply(const TubeMat
   };
   if (m.kind == Kind::dense)
     return multiply(x, ldx, m.columns, m.dense + first, m.rows, y + first * ldy, ldy, last - first);
+  // sums: s_q, then d_q, of `terms` q; rows begin .. end of a: even ones 2e, odd ones 2o + 1
+  const auto analyse = [&](const TubeMatrix<T>& a, const T* sums, int64_t terms, T* to, int64_t step, int64_t begin,
+                           int64_t end) __attribute__((always_inline)) {
+    const int64_t even_first = (begin + 1) / 2, even_last = (end + 1) / 2, odd_first = begin / 2, odd_last = end / 2;
+    multiply(sums, kTile<T>, terms, a.even + even_first, (a.rows + 1) / 2, to + 2 * even_first * step, 2 * step,
+             even_last - even_first);
+    multiply(sums + terms * kTile<T>, kTile<T>, terms, a.odd + odd_first, a.rows / 2, to + (2 * odd_first + 1) * step,
+             2 * step, odd_last - odd_first);
+  };
+  if (m.kind == Kind::rotated) {
+    const int64_t half = m.rows / 2, terms = (half + 1) / 2;
+    T* const results = space + 4 * terms * kTile<T>;
+    rotate<T, V>(m, x, ldx, space, terms);
+    for (int i = 0; i < 2; ++i)
+      analyse(half_of(m, i), space + 2 * i * terms * kTile<T>, terms, results + i * half * kTile<T>, kTile<T>, 0, half);
+    return unite<T, V>(m.sign, results, results + half * kTile<T>, y, ldy, half);
+  }
   const int64_t terms = ((m.kind == Kind::analysis ? m.columns : m.rows) + 1) / 2;  // with the middle of an odd length
   T *first_part = space, *second_part = space + terms * kTile<T>;
   if (m.kind == Kind::analysis) {
     fold<T, V>(m.columns, x, ldx, first_part, second_part, terms);
-    // rows first .. last: even ones 2e, odd ones 2o + 1
-    const int64_t even_first = (first + 1) / 2, even_last = (last + 1) / 2, odd_first = first / 2, odd_last = last / 2;
-    multiply(first_part, kTile<T>, terms, m.even + even_first, (m.rows + 1) / 2, y + 2 * even_first * ldy, 2 * ldy,
-             even_last - even_first);
-    return multiply(second_part, kTile<T>, terms, m.odd + odd_first, m.rows / 2, y + (2 * odd_first + 1) * ldy, 2 * ldy,
-                    odd_last - odd_first);
+    return analyse(m, space, terms, y, ldy, first, last);
   }
   multiply(x, 2 * ldx, (m.columns + 1) / 2, m.even, terms, first_part, kTile<T>, terms);
   multiply(x + ldx, 2 * ldx, m.columns / 2, m.odd, terms, second_part, kTile<T>, terms);

@@ -142,7 +142,7 @@ template <class T> class TubePass {
   // the one before to it. A matrix that reads each row once takes it from where it is.
   void pipelined(const Tubes<T>& t, int64_t begin, int64_t end) const {
     const int64_t tile = n * kTile<T>, pieces = pieces_of(m), each = ceil_div(n, pieces), ld = t.inner;
-    const bool copies = m.kind != TubeMatrix<T>::Kind::analysis;
+    const bool copies = !reads_once(m);
     const auto copy = [&](const Place& from, int64_t i, int64_t q) {
       for (int64_t v = 0; v < kTile<T>; v += kLanes<T>)
         store(in + i % 2 * tile + q * kTile<T> + v, load_part(from.x + q * ld + v, max(from.piece.count - v, 0)));
@@ -185,7 +185,7 @@ template <class T> class TubePass {
   void strip(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t count) const {
     constexpr int lanes = kLanes<T>;
     const int64_t tile = n * kTile<T>;
-    const bool whole = count % kTile<T> == 0, copies = !whole || m.kind != TubeMatrix<T>::Kind::analysis;
+    const bool whole = count % kTile<T> == 0, copies = !whole || !reads_once(m);
     for (int64_t q = 0; copies && q < n; ++q)
       for (int64_t v = 0; v < count; v += lanes)
         store(in + v / kTile<T> * tile + q * kTile<T> + v % kTile<T>, load_part(x + q * ldx + v, count - v));

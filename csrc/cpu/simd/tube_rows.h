@@ -4,8 +4,9 @@
 // and the odd ones with d. Stored in pairs (s_k, d_k), one 64-bit broadcast puts s_k in every even lane and d_k in
 // every odd one, where a coefficient row (even, odd, even, ...) waits: n/2 multiply-adds a vector instead of n, and the
 // outputs come out in order. A synthesis runs the same way backward: its inputs are pairs already, and its sums are the
-// even and odd parts in pairs, e_p + o_p and e_p - o_p being the outputs p and n-1-p. Without symmetry a broadcast is
-// one value, and n multiply-adds follow.
+// even and odd parts in pairs, e_p + o_p and e_p - o_p being the outputs p and n-1-p. A rotated matrix is two analyses
+// of half the length: pairs of both, n/2 multiply-adds, and outputs whose order in every four lanes is 0 1 3 2, so that
+// even and odd rows still take turns. Without symmetry a broadcast is one value, and n multiply-adds follow.
 #pragma once
 #include "fetch.h"
 #include "tube.h"
@@ -43,9 +44,47 @@ template <int kPhase> SPECTRAL_INLINE Vec<float> deinterleave(Vec<float> a, Vec<
   return __builtin_shuffle(a, b, 2 * lane_numbers() + kPhase);
 }
 
+// How many products a vector of outputs is the sum of: with one value or with a pair of them.
+SPECTRAL_INLINE int64_t terms_of(RowKind kind, int64_t n) {
+  return kind == RowKind::dense ? n : kind == RowKind::rotated ? (n / 2 + 1) / 2 * 2 : (n + 1) / 2;
+}
+
+// Lanes 2 and 3 of every four change places.
+SPECTRAL_INLINE VectorOf<float>::integer by_fours() {
+  const auto lane = lane_numbers();
+  return lane ^ (lane >> 1 & 1);
+}
+
+// Of a rotated matrix: pairs of U, then of V, in the order of `by_fours`; then what `fold_rotated` rotates by.
+SPECTRAL_INLINE void rotated_coefficients(const TubeMatrix<float>& m, int64_t padded, float* rows) {
+  const int64_t n = m.rows, half = n / 2, terms = (half + 1) / 2;
+  const auto value = [&](const TubeMatrix<float>& a, int64_t row, int64_t q) {
+    if (row < 0 || row >= half) return 0.0f;
+    return row % 2 ? a.odd[q * (half / 2) + row / 2] : a.even[q * terms + row / 2];
+  };
+  const TubeMatrix<float> u = half_of(m, 0), v = half_of(m, 1);
+  for (int64_t q = 0; q < terms; ++q)
+    for (int64_t lane = 0; lane < padded; ++lane) {
+      const int64_t p = lane ^ (lane >> 1 & 1), k = (p + 1) / 2;
+      // of a sine transform `fold_rotated` gives -v
+      const float first = p % 2 ? m.sign : 1.0f, second = p % 2 ? -1.0f : m.sign;
+      rows[q * padded + lane] = p < n ? first * value(u, k, q) : 0;
+      rows[(terms + q) * padded + lane] = p < n ? second * value(v, k - 1, q) : 0;
+    }
+  float* turns = rows + 2 * terms * padded;
+  for (int64_t q = 0; q < kLanes<float>; ++q) {
+    const bool is = q < terms, pair = q < half / 2;  // the middle of an odd half is its own sum
+    turns[q] = is ? m.rotation[q] : 0;
+    turns[kLanes<float> + q] = is ? m.rotation[n + q] : 0;
+    turns[2 * kLanes<float> + q] = pair ? m.rotation[half - 1 - q] : 0;
+    turns[3 * kLanes<float> + q] = pair ? m.rotation[n + half - 1 - q] : 0;
+  }
+}
+
 // The coefficients as the sums want them, padded to whole vectors: row k holds column k of a dense matrix, or even(p,
 // k), odd(p, k) for p = 0, 1, ...
 SPECTRAL_INLINE void row_coefficients(const TubeMatrix<float>& m, int64_t padded, float* rows) {
+  if (m.kind == RowKind::rotated) return rotated_coefficients(m, padded, rows);
   for (int64_t k = 0; m.kind == RowKind::dense && k < m.columns; ++k)
     for (int64_t p = 0; p < padded; ++p) rows[k * padded + p] = p < m.rows ? m.dense[k * m.rows + p] : 0;
   if (m.kind == RowKind::dense) return;
@@ -74,8 +113,31 @@ SPECTRAL_INLINE void fold(const float* tube, int64_t n, int64_t padded, float* p
   }
 }
 
-// (e_p, o_p) in `sums`, V vectors, to one tube. kStream: of a multiple of two vectors,
-// whose parts are whole vectors.
+// The same of both halves of the rotated tube, pairs of V being (d_k, s_k). In lane k are x_k, x_(n-1-k), x_(h-1-k) and
+// x_(h+k), h = n/2, each from a vector inside the tube; lanes behind the last pair hold anything.
+SPECTRAL_INLINE void fold_rotated(const float* tube, int64_t n, const float* turns, float* pairs) {
+  constexpr int lanes = kLanes<float>;
+  const int64_t half = n / 2, terms = (half + 1) / 2, last = max(n - lanes, 0);
+  const int64_t before = max(half - lanes, 0), behind = min(half, last);
+  const auto lane = lane_numbers();
+  const auto from = [&](int64_t at, VectorOf<float>::integer order) {
+    return __builtin_shuffle(load_part(tube + at, n), order & (lanes - 1));
+  };
+  const Vec<float> a = load_part(tube, n), b = from(last, int32_t(n - 1 - last) - lane);
+  const Vec<float> c = from(before, int32_t(half - 1 - before) - lane), d = from(behind, int32_t(half - behind) + lane);
+  const Vec<float> cosine = load(turns), sine = load(turns + lanes);
+  const Vec<float> inner_cosine = load(turns + 2 * lanes), inner_sine = load(turns + 3 * lanes);
+  const Vec<float> u = cosine * a + sine * b, inner_u = inner_cosine * c + inner_sine * d;
+  const Vec<float> v = cosine * b - sine * a, inner_v = inner_cosine * d - inner_sine * c;
+  const auto write = [&](float* to, Vec<float> first, Vec<float> second) {
+    put<false>(to, interleave<float, 0>(first, second));
+    if (2 * terms > lanes) put<false>(to + lanes, interleave<float, 1>(first, second));
+  };
+  write(pairs, u + inner_u, u - inner_u);
+  write(pairs + 2 * terms, inner_v - v, inner_v + v);
+}
+
+// (e_p, o_p) in `sums`, V vectors, to one tube. kStream: of a multiple of two vectors, whose parts are whole vectors.
 template <int V, bool kStream> SPECTRAL_INLINE void unfold(const Vec<float>* sums, int64_t n, float* tube) {
   constexpr int lanes = kLanes<float>;
   const int64_t half = n / 2, terms = (n + 1) / 2;
@@ -139,7 +201,7 @@ SPECTRAL_INLINE void transform_block(int64_t n, int64_t chain, const float* coef
                                      int64_t count, RowBlock block, float* space) {
   constexpr int lanes = kLanes<float>, together = kTubesAtOnce<V>;
   constexpr int64_t padded = V * lanes;
-  const int64_t terms = kKind == RowKind::dense ? n : (n + 1) / 2;
+  const int64_t terms = terms_of(kKind, n);
   if (kKind == RowKind::dense && !kLast) {
     block.values = x;
     block.stride = n;
@@ -149,6 +211,8 @@ SPECTRAL_INLINE void transform_block(int64_t n, int64_t chain, const float* coef
     for (int64_t r = 0; r < count; ++r) {
       if constexpr (kKind == RowKind::analysis)
         fold(x + r * n, n, padded, space + r * padded);
+      else if constexpr (kKind == RowKind::rotated)
+        fold_rotated(x + r * n, n, coefficients + terms * padded, space + r * padded);
       else
         for (int64_t k = 0; k < padded; k += lanes)
           store(space + r * padded + k, load_part(x + r * n + min(k, n), max(n - k, 0)));
@@ -176,10 +240,11 @@ SPECTRAL_INLINE void transform_block(int64_t n, int64_t chain, const float* coef
       } else {
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
+          const Vec<float> y = kKind == RowKind::rotated ? __builtin_shuffle(sums[r][v], by_fours()) : sums[r][v];
           if constexpr (kStream)
-            put<true>(tube + v * lanes, sums[r][v]);
+            put<true>(tube + v * lanes, y);
           else
-            store_part(tube + v * lanes, sums[r][v], n - v * lanes);
+            store_part(tube + v * lanes, y, n - v * lanes);
         }
       }
     }
@@ -191,7 +256,7 @@ SPECTRAL_INLINE void transform_block(int64_t n, int64_t chain, const float* coef
 template <int V, RowKind kKind> void transform_rows(int64_t n, int64_t chain, const float* coefficients, const float* x,
                                                     float* y, int64_t count, bool stream, float* space) {
   constexpr int together = kTubesAtOnce<V>;
-  const bool chained = chain < (kKind == RowKind::dense ? n : (n + 1) / 2);
+  const bool chained = chain < terms_of(kKind, n);
   for (int64_t first = 0; first < count; first += together) {
     const RowBlock block{nullptr, x + min(first + 2 * together, count) * n, y + min(first + together, count) * n, 0,
                          stream};
@@ -215,7 +280,7 @@ SPECTRAL_INLINE int64_t row_space(int64_t n) {
 template <RowKind kKind> SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, float* y,
                                                              int64_t count, bool stream, float* coefficients) {
   const int64_t n = m.columns, padded = round_up(n, kLanes<float>);
-  const int64_t chain = chain_of(m, kKind == RowKind::dense ? n : (n + 1) / 2);
+  const int64_t chain = chain_of(m, terms_of(kKind, n));
   float* space = coefficients + n * padded;
   switch (padded / kLanes<float>) {
     case 1: return transform_rows<1, kKind>(n, chain, coefficients, x, y, count, stream, space);
@@ -233,6 +298,7 @@ SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, 
     case RowKind::dense: return transform_rows<RowKind::dense>(m, x, y, count, stream, coefficients);
     case RowKind::analysis: return transform_rows<RowKind::analysis>(m, x, y, count, stream, coefficients);
     case RowKind::synthesis: return transform_rows<RowKind::synthesis>(m, x, y, count, stream, coefficients);
+    case RowKind::rotated: return transform_rows<RowKind::rotated>(m, x, y, count, stream, coefficients);
   }
 }
 
