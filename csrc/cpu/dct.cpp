@@ -27,8 +27,8 @@ template <class T> void by_fourier(LongTubes<T> t, const Tensor& table) {
   t.turns = t.roots + 2 * size;
   t.chirp = t.turns + 2 * turns;
   t.spectrum = t.chirp + 2 * t.length;
-  const int64_t tile = kernels<T>().tile, tiles = ceil_div(t.inner == 1 ? t.outer : t.inner, tile);
-  parallel_for(0, t.inner == 1 ? tiles : t.outer * tiles, grain(200 * tile * t.n),
+  const int64_t tile = kernels<T>().tile;
+  parallel_for(0, ceil_div(t.outer * t.inner, tile), grain(200 * tile * t.n),
                [&](int64_t begin, int64_t end) { kernels<T>().long_tubes(t, begin, end); });
 }
 

@@ -147,7 +147,8 @@ template <class T> struct Butterflies {
   T scale;
 };
 
-// A cosine or sine transform of x seen as (outer, n, inner), O(n log n). Roots and factors are (re, im) pairs.
+// A cosine or sine transform of x seen as (outer, n, inner), O(n log n). Roots and factors are (re, im) pairs. Work
+// item: a tile of tubes.
 template <class T> struct LongTubes {
   int64_t outer, n, inner;
   const T* x;

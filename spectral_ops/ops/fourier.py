@@ -22,7 +22,7 @@ FASTER = {1: 2 * LONGEST_CODELET + 1, 2: 36, 3: 36, 4: 32}
 ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cpu/simd/tube_rows.h: four vectors
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 SHORTEST_ROTATED, SHORTEST_ROTATED_ROW = 18, 26  # of type IV by matrix: shorter ones are as fast without (measured)
-FEWEST = 8  # tubes side by side, of the 32 lanes (float32, AVX-512) that a tile has
+FEWEST = 8  # tubes, of the 32 lanes (float32, AVX-512) that a tile has
 LARGEST_RADIX = 311  # csrc/cpu/simd/fourier.h
 LONGEST_ON_GPUS = 8192  # values of the Fourier transform: 16 in the registers of each of 512 threads
 
@@ -35,10 +35,10 @@ def why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:
     size = length(n, type, sine)
     if max(size, circle(size)) > LONGEST:
         return f"n = {n} takes a Fourier transform past the {LONGEST} values whose tile fits the cache"
-    beside = side_by_side(x, dim)
+    many = tubes(x, dim)
     if type == 1 and x.dtype == torch.float64:
         return None  # slower with one tube, but twice as accurate as the library's FFT
-    return f"{beside} tubes side by side fill too few lanes, which takes {FEWEST}" if beside < FEWEST else None
+    return f"{many} tubes fill too few lanes, which takes {FEWEST}" if many < FEWEST else None
 
 
 def longest_codelet(x: Tensor, type: int) -> int:
@@ -53,7 +53,7 @@ def by_matrix(x: Tensor, type: int, dim: int) -> bool:
         return n <= longest
     if math.prod(x.shape[dim % x.dim() + 1 :]) > 1 or by_rows(x, dim):
         return True
-    return n < FASTER[type] or 60**n % n != 0 or side_by_side(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
+    return n < FASTER[type] or 60**n % n != 0 or tubes(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
 
 
 def by_rows(x: Tensor, dim: int) -> bool:
@@ -91,10 +91,9 @@ def for_cpu(x: Tensor) -> bool:
     return x.is_cpu
 
 
-def side_by_side(x: Tensor, dim: int) -> int:
-    """How many tubes along dim lie in lanes together: those of the inner dimensions, of the last one all there are."""
-    inner = math.prod(x.shape[dim % x.dim() + 1 :])
-    return inner if inner > 1 else x.numel() // max(x.shape[dim], 1)
+def tubes(x: Tensor, dim: int) -> int:
+    """How many there are along dim, which lie in lanes together."""
+    return x.numel() // max(x.shape[dim], 1)
 
 
 def cuda_why_not(x: Tensor, type: int, dim: int, sine: bool) -> str | None:

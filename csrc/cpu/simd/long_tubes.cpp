@@ -188,13 +188,38 @@ template <class T> struct LongPass {
 
 inline constexpr int64_t kFetched = 16384;  // bytes of a tile whose results have room in the nearest cache meanwhile
 
+// The tubes of a tile that are neighbours in memory: `count` of them in the lanes from `lane` on.
+struct Neighbours {
+  int64_t offset, lane, count;
+};
+
+// Tubes of an inner dimension, as many as fill a tile, of one index of the outer dimension or of several.
+template <class T> struct Columns {
+  const LongTubes<T>& t;
+  int64_t size = 0;
+  Neighbours parts[kTile<T>];
+
+  Columns(const LongTubes<T>& tubes, int64_t first, int64_t count) : t(tubes) {
+    for (int64_t lane = 0; lane < count; lane += parts[size++].count) {
+      const int64_t tube = first + lane, i = tube % t.inner;
+      parts[size] = {tube / t.inner * t.n * t.inner + i, lane, min(t.inner - i, count - lane)};
+    }
+  }
+  // copy(values in memory, values in row q of the tile, how many) of all neighbours in all rows
+  template <class Copy> void each(T* tile, Copy copy) const {
+    for (int64_t q = 0; q < t.n; ++q)
+      for (int64_t p = 0; p < size; ++p)
+        for (int64_t v = 0; v < parts[p].count; v += kLanes<T>)
+          copy(parts[p].offset + q * t.inner + v, tile + q * kTile<T> + parts[p].lane + v, parts[p].count - v);
+  }
+};
+
 template <class T> void long_tubes(const LongTubes<T>& t, int64_t begin, int64_t end) {
-  constexpr int lanes = kLanes<T>;
-  const int64_t tile = t.rows * kTile<T>, tubes = t.inner == 1 ? t.outer : t.inner, tiles = ceil_div(tubes, kTile<T>);
+  const int64_t tile = t.rows * kTile<T>, tubes = t.outer * t.inner;
   T* memory = static_cast<T*>(scratch(Slot::item, 3 * tile * sizeof(T)));
   const LongPass<T> pass{t, memory, memory + tile, memory + 2 * tile};
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item % tiles * kTile<T>, count = min(kTile<T>, tubes - first);
+    const int64_t first = item * kTile<T>, count = min(kTile<T>, tubes - first);
     if (t.inner == 1) {
       if (tile * int64_t(sizeof(T)) <= kFetched) fetch<T, 1>(t.y + first * t.n, count * t.n);
       load_tile(t.x + first * t.n, t.n, count, t.n, pass.in);
@@ -202,14 +227,11 @@ template <class T> void long_tubes(const LongTubes<T>& t, int64_t begin, int64_t
       store_tile(pass.in, t.n, count, t.y + first * t.n, t.n);
       continue;
     }
-    const int64_t offset = item / tiles * t.n * t.inner + first;
-    for (int64_t q = 0; q < t.n; ++q)
-      for (int v = 0; v < kTile<T>; v += lanes)
-        store(pass.in + q * kTile<T> + v, v < count ? load_part(t.x + offset + q * t.inner + v, count - v) : Vec<T>{});
+    const Columns<T> columns(t, first, count);
+    if (count < kTile<T>) std::memset(pass.in, 0, t.n * kTile<T> * sizeof(T));
+    columns.each(pass.in, [&](int64_t at, T* row, int64_t many) { store_part(row, load_part(t.x + at, many), many); });
     pass.run();
-    for (int64_t q = 0; q < t.n; ++q)
-      for (int v = 0; v < count; v += lanes)
-        store_part(t.y + offset + q * t.inner + v, load(pass.in + q * kTile<T> + v), count - v);
+    columns.each(pass.in, [&](int64_t at, T* row, int64_t many) { store_part(t.y + at, load_part(row, many), many); });
   }
 }
 
