@@ -20,6 +20,10 @@ CODELETS = frozenset((4, 8, 16, 32, 64))  # csrc/cuda/kernels/codelets.cu
 # transpose tiles for the matrix, and no prime factor is beyond 5 (measured)
 FASTER = {1: 2 * LONGEST_CODELET + 1, 2: 36, 3: 36, 4: 32}
 ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cpu/simd/tube_rows.h: four vectors
+# from so many values on, the matrix is faster than a Fourier transform with a large prime factor, by type (measured);
+# before that, packing it takes longer
+BY_MATRIX = {2: 1 << 16, 3: 1 << 16, 4: 1 << 18}
+PAST_CACHES = 1 << 21  # values of float32 from which on columns are written so: csrc/cpu/simd/fetch.h
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 SHORTEST_ROTATED, SHORTEST_ROTATED_ROW = 18, 26  # of type IV by matrix: shorter ones are as fast without (measured)
 FEWEST = 8  # tubes, of the 32 lanes (float32, AVX-512) that a tile has
@@ -50,7 +54,7 @@ def by_matrix(x: Tensor, type: int, dim: int) -> bool:
     """Whether the kernel multiplies by the matrix; else it takes a Fourier transform."""
     n, longest = x.shape[dim], longest_codelet(x, type)
     if n > longest or not for_cpu(x):
-        return n <= longest
+        return n <= longest or beats_fourier(x, type, dim)
     if math.prod(x.shape[dim % x.dim() + 1 :]) > 1 or by_rows(x, dim):
         return True
     return n < FASTER[type] or 60**n % n != 0 or tubes(x, dim) < 4 * FEWEST  # 60: of the primes 2, 3, 5
@@ -60,6 +64,24 @@ def by_rows(x: Tensor, dim: int) -> bool:
     """Whether csrc/cpu/simd/tube_rows.h takes a short transform."""
     inner = math.prod(x.shape[dim % x.dim() + 1 :])
     return x.dtype == torch.float32 and inner == 1 and x.shape[dim] <= ROWS.get(native.current_cpu_level() or "", 0)
+
+
+def beats_fourier(x: Tensor, type: int, dim: int) -> bool:
+    """Whether the matrix is faster beyond LONGEST_CODELET: up to twice that, as measured in float32 with AVX-512.
+
+    Where a prime factor is beyond 7; along the last axis in type IV, whose matrix has no symmetry to halve it, beyond
+    64. Columns past the caches move under the products: there always, but type IV.
+    """
+    n, values = x.shape[dim], x.numel()
+    if n > 2 * LONGEST_CODELET or values < BY_MATRIX.get(type, math.inf) or x.dtype != torch.float32:
+        return False
+    if not for_cpu(x) or native.current_cpu_level() != "avx512":
+        return False
+    columns = values >= PAST_CACHES and math.prod(x.shape[dim % x.dim() + 1 :]) > 1
+    if columns and type != 4:
+        return True
+    factors = 210 if columns or type != 4 else math.factorial(LONGEST_CODELET)  # the primes up to 7; up to 64
+    return pow(factors, n, n) != 0
 
 
 def by_codelet(x: Tensor, type: int, dim: int) -> bool:

@@ -8,6 +8,7 @@
 #include "tube.h"
 #include "tube_rows.h"
 #include "tube_short.h"
+#include "tube_wide.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
@@ -28,7 +29,7 @@ template <class T> class TubePass {
         octet_coefficients(m, rows);
       else if (takes_short(m))
         short_coefficients(m, rows);
-      else if (takes_rows(m))
+      else if (takes_rows(m) || takes_wide(m))
         row_coefficients(m, round_up(n, kLanes<T>), rows);
       memory += coefficient_space(m);
     }
@@ -39,7 +40,9 @@ template <class T> class TubePass {
   }
 
   // How many tubes one after the other make a work item: whole blocks, and whole tiles.
-  static int64_t tubes_an_item(const TubeMatrix<T>& m) { return takes_rows(m) ? 240 : kLanes<T> * kTile<T>; }
+  static int64_t tubes_an_item(const TubeMatrix<T>& m) {
+    return takes_rows(m) || takes_wide(m) ? 240 : kLanes<T> * kTile<T>;
+  }
 
   // `count` tubes that lie one after the other; stream: y may be written past the caches.
   void last(const T* x, T* y, int64_t count, bool stream = false) const {
@@ -49,6 +52,7 @@ template <class T> class TubePass {
                           [&]<auto kKind, bool kStream>() { transform_octets<kKind, kStream>(rows, x, y, count); });
       if (takes_short(m)) return transform_short(n, rows, x, y, count, stream);
       if (takes_rows(m)) return transform_rows(m, x, y, count, stream, rows);
+      if (takes_wide(m)) return transform_wide(m, x, y, count, stream, rows);
     }
     // a row of the tile: one tube, or as many short ones as fill a vector exactly
     const bool fills = n < kLanes<T> && kLanes<T> % n == 0 && count * n % kLanes<T> == 0;

@@ -137,13 +137,15 @@ SPECTRAL_INLINE void fold_rotated(const float* tube, int64_t n, const float* tur
   write(pairs + 2 * terms, inner_v - v, inner_v + v);
 }
 
-// (e_p, o_p) in `sums`, V vectors, to one tube. kStream: of a multiple of two vectors, whose parts are whole vectors.
-template <int V, bool kStream> SPECTRAL_INLINE void unfold(const Vec<float>* sums, int64_t n, float* tube) {
+// (e_p, o_p) in `sums`, V vectors from p = first on, to one tube. kStream: of a multiple of two vectors,
+// whose parts are whole vectors.
+template <int V, bool kStream>
+SPECTRAL_INLINE void unfold(const Vec<float>* sums, int64_t n, float* tube, int64_t first = 0) {
   constexpr int lanes = kLanes<float>;
   const int64_t half = n / 2, terms = (n + 1) / 2;
 #pragma GCC unroll 2
   for (int v = 0; v < V; v += 2) {
-    const int64_t p = v / 2 * lanes;
+    const int64_t p = first + v / 2 * lanes;
     const Vec<float> next = v + 1 < V ? sums[v + 1 < V ? v + 1 : v] : Vec<float>{};
     const Vec<float> even = deinterleave<0>(sums[v], next), odd = deinterleave<1>(sums[v], next);
     if constexpr (kStream) {
