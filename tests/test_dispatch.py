@@ -125,7 +125,7 @@ def test_a_backend_that_is_missing_raises_its_reason(name: str) -> None:
 LIMITS = [
     (
         "dct", [T((7, 65)), 2, -1, "ortho", False, True],
-        "7 tubes side by side fill too few lanes, which takes 8",
+        "7 tubes fill too few lanes, which takes 8",
     ),
     (
         "dst", [T((8, 32771)), 2, -1, "backward", False, False],
