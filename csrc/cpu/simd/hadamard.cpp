@@ -152,17 +152,15 @@ template <class T> void streamed_columns(const Butterflies<T>& b, int64_t begin,
   constexpr int64_t width = kTile<T>;
   T* space = static_cast<T*>(scratch(Slot::item, b.n * (width + Line::kSpace) * sizeof(T)));
   T* waiting = space + b.n * width;
-  const int64_t tiles = ceil_div(b.inner, width);
-  const auto offset = [&](int64_t item) { return item / tiles * b.n * b.inner + item % tiles * width; };
+  const auto place = [&](int64_t i) { return column_tile(b.x, b.y, b.n, b.inner, begin, end, i); };
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t tile = item % tiles, count = min(b.inner - tile * width, width);
-    tube<T, false>({b.x + offset(item), b.inner}, {space, width}, {space, width}, b.n, count, b.scale);
-    const T* const next = b.x + offset(min(item + 1, end - 1));
-    const Piece piece = {count, item == begin || tile == 0, item + 1 == end || tile + 1 == tiles};
+    const ColumnTile<T> here = place(item);
+    tube<T, false>({here.x, b.inner}, {space, width}, {space, width}, b.n, here.piece.count, b.scale);
+    const T* const next = place(min(item + 1, end - 1)).x;
     for (int64_t q = 0; q < b.n; ++q) {
       fetch<T, 0>(next + q * b.inner, width);
       const Vec<T> row[] = {load(space + q * width), load(space + q * width + kLanes<T>)};
-      Line::write(row, b.y + offset(item) + q * b.inner, waiting + q * Line::kSpace, piece);
+      Line::write(row, here.y + q * b.inner, waiting + q * Line::kSpace, here.piece);
     }
   }
   finish_streams();

@@ -15,6 +15,22 @@ struct Piece {
   bool first, last;
 };
 
+// Where a tile of columns of x and y (outer, n, inner) begins, and how it lies among those that pass together.
+template <class T> struct ColumnTile {
+  const T* x;
+  T* y;
+  Piece piece;
+};
+// The one with number i, of [begin, end).
+template <class T> SPECTRAL_INLINE ColumnTile<T> column_tile(const T* x, T* y, int64_t n, int64_t inner, int64_t begin,
+                                                             int64_t end, int64_t i) {
+  const int64_t tiles = ceil_div(inner, kTile<T>), tile = i % tiles, first = tile * kTile<T>;
+  const int64_t offset = i / tiles * n * inner + first;
+  return {x + offset,
+          y + offset,
+          {min(kTile<T>, inner - first), i == begin || tile == 0, i + 1 == end || tile + 1 == tiles}};
+}
+
 // Pieces of V vectors.
 template <class T, int V> class Lines {
  public:

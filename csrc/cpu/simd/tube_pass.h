@@ -128,34 +128,21 @@ template <class T> class TubePass {
   }
   static int64_t coefficient_space(const TubeMatrix<double>&) { return 0; }
 
-  // Where a tile of columns begins in x and y, and how it lies among those that pass together.
-  struct Place {
-    const T* x;
-    T* y;
-    Piece piece;
-  };
-  Place place(const Tubes<T>& t, int64_t begin, int64_t end, int64_t i) const {
-    const int64_t tiles = ceil_div(t.inner, kTile<T>), tile = i % tiles, first = tile * kTile<T>;
-    const int64_t offset = i / tiles * n * t.inner + first;
-    return {t.x + offset,
-            t.y + offset,
-            {min(kTile<T>, t.inner - first), i == begin || tile == 0, i + 1 == end || tile + 1 == tiles}};
-  }
-
   // Past the caches, from a tile in them: the products of one tile hide the way of the next from memory and that of
   // the one before to it. A matrix that reads each row once takes it from where it is.
   void pipelined(const Tubes<T>& t, int64_t begin, int64_t end) const {
     const int64_t tile = n * kTile<T>, pieces = pieces_of(m), each = ceil_div(n, pieces), ld = t.inner;
     const bool copies = !reads_once(m);
-    const auto copy = [&](const Place& from, int64_t i, int64_t q) {
+    const auto copy = [&](const ColumnTile<T>& from, int64_t i, int64_t q) {
       for (int64_t v = 0; v < kTile<T>; v += kLanes<T>)
         store(in + i % 2 * tile + q * kTile<T> + v, load_part(from.x + q * ld + v, max(from.piece.count - v, 0)));
     };
-    Place before{}, here = place(t, begin, end, begin);
+    const auto place = [&](int64_t i) { return column_tile(t.x, t.y, n, ld, begin, end, i); };
+    ColumnTile<T> before{}, here = place(begin);
     for (int64_t q = 0; copies && q < n; ++q) copy(here, begin, q);
     for (int64_t i = begin; i <= end; ++i) {
-      const Place next = place(t, begin, end, min(i + 1, end - 1));
-      const T* const ahead = i + 1 + copies < end ? place(t, begin, end, i + 1 + copies).x + kLanes<T> - 1 : nullptr;
+      const ColumnTile<T> next = place(min(i + 1, end - 1));
+      const T* const ahead = i + 1 + copies < end ? place(i + 1 + copies).x + kLanes<T> - 1 : nullptr;
       const T* const finished = i > begin ? out + (i + 1) % 2 * tile : nullptr;
       const auto move = [&](int64_t piece) {
         const int64_t first = piece * each, last = min(n, first + each);

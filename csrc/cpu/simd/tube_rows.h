@@ -174,6 +174,23 @@ struct RowBlock {
   bool stream;
 };
 
+// sums += value k, or pair k, of R tubes times V vectors of coefficients.
+template <int R, int V, RowKind kKind> SPECTRAL_INLINE void add_products(const float* coefficients, const float* values,
+                                                                         int64_t stride, int64_t k,
+                                                                         Vec<float> (*sums)[V]) {
+  constexpr int width = kKind == RowKind::dense ? 1 : 2;  // values of a broadcast
+  Vec<float> c[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) c[v] = load(coefficients + v * kLanes<float>);
+#pragma GCC unroll 24
+  for (int r = 0; r < R; ++r) {
+    const float* at = values + r * stride + width * k;
+    const Vec<float> value = width == 1 ? broadcast(*at) : broadcast_pair(at);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sums[r][v] += value * c[v];
+  }
+}
+
 // sums += the products of values and coefficients [begin, end).
 template <int V, RowKind kKind> SPECTRAL_INLINE void add_rows(const float* coefficients, const RowBlock& block,
                                                               int64_t begin, int64_t end, Vec<float> (*sums)[V]) {
@@ -183,16 +200,7 @@ template <int V, RowKind kKind> SPECTRAL_INLINE void add_rows(const float* coeff
   for (int64_t k = begin; k < end; ++k) {
     fetch<float, 0>(block.next + k * lines * line, lines * line);
     if (!block.stream) fetch<float, 1>(block.results + k * lines * line, lines * line);
-    Vec<float> c[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) c[v] = load(coefficients + (k * V + v) * lanes);
-#pragma GCC unroll 24
-    for (int r = 0; r < together; ++r) {
-      const float* at = block.values + r * block.stride + width * k;
-      const Vec<float> value = width == 1 ? broadcast(*at) : broadcast_pair(at);
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sums[r][v] += value * c[v];
-    }
+    add_products<together, V, kKind>(coefficients + k * V * lanes, block.values, block.stride, k, sums);
   }
 }
 

@@ -32,21 +32,12 @@ struct WideBlock {
 // V vectors of the results from vector `first` on.
 template <int V, RowKind kKind>
 SPECTRAL_INLINE void wide_results(const WideRows& rows, const WideBlock& block, int64_t first) {
-  constexpr int lanes = kLanes<float>, width = kKind == RowKind::dense ? 1 : 2;
+  constexpr int lanes = kLanes<float>;
   const float* const coefficients = rows.coefficients + first * lanes;
   const auto add = [&](int64_t begin, int64_t end, Vec<float>(*sums)[V]) __attribute__((always_inline)) {
     for (int64_t k = begin; k < end; ++k) {
       first ? fetch<float, 1>(block.results + k * 16, 1) : fetch<float, 0>(block.next + k * 16, 1);
-      Vec<float> c[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) c[v] = load(coefficients + k * rows.padded + v * lanes);
-#pragma GCC unroll 6
-      for (int r = 0; r < kWideTubes; ++r) {
-        const float* at = block.values + r * block.stride + width * k;
-        const Vec<float> value = width == 1 ? broadcast(*at) : broadcast_pair(at);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[r][v] += value * c[v];
-      }
+      add_products<kWideTubes, V, kKind>(coefficients + k * rows.padded, block.values, block.stride, k, sums);
     }
   };
   Vec<float> sums[kWideTubes][V] = {};
