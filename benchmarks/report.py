@@ -62,7 +62,7 @@ def main() -> None:
     options = _options()
     if options.rows:
         stored = json.loads(options.rows.read_text())
-        rows = [row for row in stored["rows"].values() if wanted(row["case"], options.filter)]
+        rows = [row for row in stored["rows"].values() if wanted(row["case"], options)]
         print(markdown(rows, stored["runs"]) if options.markdown else table(rows))
         return
     if not measure.allocator_is_warm():
@@ -71,7 +71,10 @@ def main() -> None:
         os.execve(sys.executable, module, {**os.environ, **WARM_ALLOCATOR})
     if options.threads:
         torch.set_num_threads(options.threads)
-    chosen = [case for case in cases() if wanted(case.name, options.filter)]
+    known = {case.name: case for case in cases()}
+    if unknown := [name for name in options.case or () if name not in known]:
+        sys.exit(f"--case must be names that --list prints, got {', '.join(unknown)}")
+    chosen = [known[name] for name in options.case or known if wanted(name, options)]
     chosen = [case for case in chosen if not (options.quick and case.large)]
     if options.list:
         print("\n".join(case.name for case in chosen))
@@ -94,6 +97,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--filter", nargs="+", default=[""], metavar="TEXT", help="only cases whose name holds a text")
+    parser.add_argument("--case", nargs="+", metavar="NAME", help="only these cases, in this order")
     parser.add_argument("--quick", action="store_true", help="short timings, no large case: a look, not a measurement")
     out_help = "JSON (default: runs/benchmarks.json); rows of cases measured now replace those in it"
     parser.add_argument("--out", type=Path, metavar="FILE", default=OUT, help=out_help)
@@ -105,8 +109,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def wanted(name: str, texts: list[str]) -> bool:
-    return any(text.lower() in name.lower() for text in texts)
+def wanted(name: str, options: argparse.Namespace) -> bool:
+    named = options.case is None or name in options.case
+    return named and any(text.lower() in name.lower() for text in options.filter)
 
 
 def measure_case(case: Case, limits: Ceilings, options: argparse.Namespace) -> Row:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
 measure = pytest.importorskip("benchmarks.measure", reason="an installed package")
+report = pytest.importorskip("benchmarks.report", reason="an installed package")
 
 
 def timing(turns: list[float]) -> Any:
@@ -29,3 +31,15 @@ def test_turns_go_there_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     result = measure.measure(contenders, measure.Budget(seconds=0.1, samples=1, turns=3, deadline=1.0))
     assert order == list("ABBAAB") and result.failures == {"C": "no compiler"}
     assert {name: len(t.turns) for name, t in result.timings.items()} == {"A": 3, "B": 3}
+
+
+def test_cases_can_be_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the order given; "... fwd" does not take "... fwd+bwd" with it; a name that is none is an error."""
+    names = ["dct type=2 n=32 last axis fwd", "dct type=2 n=16 last axis fwd"]
+    monkeypatch.setattr(measure, "allocator_is_warm", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["report", "--list", "--case", *names])
+    report.main()
+    assert capsys.readouterr().out.splitlines() == names
+    monkeypatch.setattr(sys, "argv", ["report", "--list", "--case", names[0], "dct of nothing"])
+    with pytest.raises(SystemExit, match="--case must be names that --list prints, got dct of nothing"):
+        report.main()
