@@ -64,10 +64,10 @@ def signature(args: Sequence[Any]) -> tuple[Any, ...]:
     """All of a call's arguments but the values of tensors."""
     parts: list[Any] = []
     for value in args:
-        if isinstance(value, Tensor):
-            parts += (value.shape, value.dtype, value.is_cpu)
-        elif type(value) in PLAIN_VALUES:
+        if type(value) in PLAIN_VALUES:  # first: isinstance asks Tensor's metaclass
             parts.append(value)
+        elif isinstance(value, Tensor):
+            parts += (value.shape, value.dtype, value.is_cpu)
         elif value and type(value[0]) in _PLAIN_ITEMS:  # a list of the schema has one type, but for Tensor? ones
             parts.append(tuple(value))
         else:
