@@ -4,12 +4,12 @@ namespace spectral {
 
 namespace {
 
-template <class T>
-void by_matrix(const Tensor& x, const Tensor& matrix, int64_t type, int64_t outer, int64_t inner, const Tensor& y) {
-  PackedTube<T> tube = PackedTube<T>::of_transform(matrix);
+template <class T> void by_matrix(const Tensor& x, const Tensor& matrix, int64_t type, int64_t outer, int64_t n,
+                                  int64_t inner, const Tensor& y) {
+  PackedTube<T> tube = PackedTube<T>::of_transform(matrix, n);
   if (type == 1) tube.matrix.chain = 8;  // as accurate as an FFT of twice the length, whose values come in equal pairs
   const Tubes<T> t{outer, inner, in<T>(x), out<T>(y), &tube};
-  const int64_t tile = kernels<T>().tile, n = matrix.size(1);
+  const int64_t tile = kernels<T>().tile;
   parallel_for(0, kernels<T>().tube_items(t), grain(4 * tile * n * n),
                [&](int64_t begin, int64_t end) { kernels<T>().tubes(t, begin, end); });
 }
@@ -43,7 +43,7 @@ void dct(const Tensor& x, const Tensor& table, int64_t type, bool sine, int64_t 
     int64_t outer = 1, inner = 1;
     for (int64_t d = 0; d < dim; ++d) outer *= x.size(d);
     for (int64_t d = dim + 1; d < x.dim(); ++d) inner *= x.size(d);
-    if (table.dim() == 2) return by_matrix<T>(x, table, type, outer, inner, y);
+    if (table.dim() == 2) return by_matrix<T>(x, table, type, outer, x.size(dim), inner, y);
     LongTubes<T> t{};
     t.outer = outer;
     t.n = x.size(dim);

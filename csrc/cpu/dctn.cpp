@@ -7,12 +7,14 @@ void dctn(const Tensor& x, const Tensor& first_matrix, const Tensor& second_matr
           const Tensor& y) {
   visit_real(x.scalar_type(), "dctn", [&](auto zero) {
     using T = decltype(zero);
-    const auto one = PackedTube<T>::of_transform(first_matrix), two = PackedTube<T>::of_transform(second_matrix);
+    const int64_t rows = x.size(first), columns = x.size(second);
+    const auto one = PackedTube<T>::of_transform(first_matrix, rows);
+    const auto two = PackedTube<T>::of_transform(second_matrix, columns);
     Planes<T> p{1, 1, 1, in<T>(x), out<T>(y), &one, &two};
     for (int64_t d = 0; d < first; ++d) p.outer *= x.size(d);
     for (int64_t d = first + 1; d < second; ++d) p.middle *= x.size(d);
     for (int64_t d = second + 1; d < x.dim(); ++d) p.inner *= x.size(d);
-    const int64_t items = kernels<T>().plane_items(p), lines = first_matrix.size(1) + second_matrix.size(1);
+    const int64_t items = kernels<T>().plane_items(p), lines = rows + columns;
     if (items == 0) return;
     parallel_for(0, items, grain(x.numel() / items * lines),
                  [&](int64_t begin, int64_t end) { kernels<T>().planes(p, begin, end); });

@@ -52,11 +52,20 @@ template <class T> struct PackedTube {
   explicit PackedTube(const Tensor& t) : PackedTube(in<T>(t), t.size(0), t.size(1)) {}
   PackedTube(const T* m, int64_t rows, int64_t columns) { pack(m, rows, columns); }
 
-  // Of a transform's table: a square matrix, or (n / 2 + 2, n): a, b, and the rows of U and V side by side.
-  static PackedTube of_transform(const Tensor& t) {
-    if (t.size(0) == t.size(1)) return PackedTube(t);
-    PackedTube tube;
-    tube.pack_rotated(in<T>(t), t.size(1));
+  // Of a transform of length n, by its table: a square matrix; or (n / 2 + 2, n): a, b, and the rows of U and V side by
+  // side; or, in rows of a fraction of n, the square matrix of that length, and behind it tables of (n / 2 + 2, n) for
+  // that length, twice that and so on up to n / 2, with which it grows.
+  static PackedTube of_transform(const Tensor& t, int64_t n) {
+    const int64_t least = t.size(1);
+    if (t.size(0) == least) return PackedTube(t);
+    if (least == n) return rotated(in<T>(t), n);
+    const T* next = in<T>(t);
+    PackedTube tube(next, least, least);
+    next += least * least;
+    for (int64_t length = least; length < n; length *= 2) {
+      tube = split(std::move(tube), rotated(next, length));
+      next += (length / 2 + 2) * length;
+    }
     return tube;
   }
 
@@ -65,9 +74,25 @@ template <class T> struct PackedTube {
  private:
   using Kind = typename TubeMatrix<T>::Kind;
 
-  T* next = nullptr;  // where `take` writes
+  T* next = nullptr;               // where `take` writes
+  std::vector<PackedTube> halves;  // of a split matrix, whose `halves` they are
 
   PackedTube() = default;
+  static PackedTube rotated(const T* t, int64_t n) {
+    PackedTube tube;
+    tube.pack_rotated(t, n);
+    return tube;
+  }
+  static PackedTube split(PackedTube same, PackedTube fourth) {
+    PackedTube tube;
+    const int64_t n = same.matrix.rows + fourth.matrix.rows;
+    const bool swapped = fourth.matrix.sign < 0;
+    tube.halves.push_back(std::move(swapped ? fourth : same));
+    tube.halves.push_back(std::move(swapped ? same : fourth));
+    tube.matrix = {Kind::split, n, n, nullptr, nullptr, nullptr};
+    for (int i = 0; i < 2; ++i) tube.matrix.halves[i] = &tube.halves[i];
+    return tube;
+  }
   void reserve(int64_t count) {
     values.resize(std::max<int64_t>(count, 1));
     next = values.data();

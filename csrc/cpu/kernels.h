@@ -25,14 +25,18 @@ template <class T> struct Layer {
 // Rotated: type IV of an even length n = 2 h. With w_j = a_j x_j + b_j x_(n-1-j), a and b one after the other in
 // `rotation`, and analyses U of the first h values of w and V of the others, whose halves follow those of U,
 //   y_0 = U_0, y_2k = U_k + V_(k-1), y_(2k-1) = sign (U_k - V_(k-1)), y_(n-1) = -sign V_(h-1).
+//
+// Split: type II (III) of a length divisible by 4. Its even and its odd rows (columns) are transforms of half the
+// length themselves, of the same type and of type IV: `halves`.
 template <class T> struct TubeMatrix {
-  enum class Kind { dense, analysis, synthesis, rotated };
+  enum class Kind { dense, analysis, synthesis, rotated, split };
   Kind kind;
   int64_t rows, columns;
   const T *dense, *even, *odd;
   int64_t chain = 16;  // products that are added one after the other at most: rounding errors grow with their number
   const T* rotation = nullptr;
-  T sign = 1;  // of a sine transform -1
+  T sign = 1;                        // of a sine transform -1
+  const TubeMatrix* halves[2] = {};  // of the even and of the odd rows or columns
 };
 
 // A complex matrix along the tube, (rows, columns) pairs; and its real and imaginary parts, packed column by column,

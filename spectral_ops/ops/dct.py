@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..autograd import outside_modes, untransformed
 from . import fourier, trigonometric
-from .trigonometric import Factors, factors, matrix, rotated
+from .trigonometric import Factors, factors, rotated, split
 
 check, empty = trigonometric.rules("dct", sine=False)
 
@@ -70,8 +70,9 @@ def kernel_for(
     x, type, dim, *options = args
     f = _factors(x.shape[dim], type, *options, adjoint, sine)
     form = fourier.form(x, type, f.type, dim)
+    parts = fourier.parts(x, f.type, dim) if form == "matrix" else 1
     prepared = _prepared if outside_modes() else _prepared.__wrapped__
-    rest = (*prepared(x.shape[dim], f, form, x.dtype, x.device), dim % x.dim())
+    rest = (*prepared(x.shape[dim], f, form, parts, x.dtype, x.device), dim % x.dim())
     kernel = torch.ops.spectral_native.dct.default
     return lambda args, out: kernel(args[0], *rest, out)
 
@@ -80,10 +81,10 @@ _factors = functools.lru_cache(maxsize=256)(factors)
 
 
 @functools.lru_cache(maxsize=256)
-def _prepared(n: int, f: Factors, form: str, dtype: torch.dtype, device: torch.device) -> tuple[Any, ...]:
+def _prepared(n: int, f: Factors, form: str, parts: int, dtype: torch.dtype, device: torch.device) -> tuple[Any, ...]:
     """The kernel's arguments between x and its dimension."""
     if form in ("matrix", "rotated"):
-        table = matrix(n, f, dtype, device) if form == "matrix" else rotated(n, f, dtype)
+        table = rotated(n, f, dtype) if form == "rotated" else split(n, f, dtype, device, parts)
         return table, f.type, f.sine, 0, 1.0, 1.0, 1.0, 1.0, 1.0
     head = trigonometric.heads(n, f)
     ends = (0 in head, n - 1 in head)

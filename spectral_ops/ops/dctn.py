@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import checks, dct, fourier, trigonometric
-from .trigonometric import factors, matrix, rotated
+from .trigonometric import factors, rotated, split
 
 LARGEST_PLANE = 1 << 12  # values of two short dimensions whose columns stay in cache between the passes
 LARGEST_SHARED_PLANE = 1 << 14  # bytes, of which the CUDA kernel keeps two tiles beside both matrices
@@ -97,7 +97,9 @@ def cpp(args: list[Any], out: Tensor) -> None:
 def _matrix(x: Tensor, type: int, d: int, options: tuple[Any, ...]) -> Tensor:
     n = x.shape[d]
     f = factors(n, type, *options)
-    return rotated(n, f, x.dtype) if fourier.rotates(x, type, d) else matrix(n, f, x.dtype, x.device)
+    if fourier.rotates(x, type, d):
+        return rotated(n, f, x.dtype)
+    return split(n, f, x.dtype, x.device, fourier.parts(x, f.type, d))
 
 
 def _together(x: Tensor, type: int, first: int, second: int) -> bool:

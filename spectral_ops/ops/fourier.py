@@ -26,6 +26,7 @@ BY_MATRIX = {2: 1 << 16, 3: 1 << 16, 4: 1 << 18}
 PAST_CACHES = 1 << 21  # values of float32 from which on columns are written so: csrc/cpu/simd/fetch.h
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 SHORTEST_ROTATED, SHORTEST_ROTATED_ROW = 18, 26  # of type IV by matrix: shorter ones are as fast without (measured)
+SHORTEST_SPLIT = {2: 36, 3: 32}  # by type, as measured: from there on two transforms of half the length are faster
 FEWEST = 8  # tubes, of the 32 lanes (float32, AVX-512) that a tile has
 LARGEST_RADIX = 311  # csrc/cpu/simd/fourier.h
 LONGEST_ON_GPUS = 8192  # values of the Fourier transform: 16 in the registers of each of 512 threads
@@ -97,6 +98,15 @@ def rotates(x: Tensor, type: int, dim: int) -> bool:
     n = x.shape[dim]
     shortest = SHORTEST_ROTATED_ROW if by_rows(x, dim) else SHORTEST_ROTATED
     return type == 4 and n % 2 == 0 and n >= shortest and for_cpu(x)
+
+
+def parts(x: Tensor, computed: int, dim: int) -> int:
+    """By how much the kernel divides the length before it multiplies by the matrix, in types II and III: `split`."""
+    n = least = x.shape[dim]
+    in_rows = math.prod(x.shape[dim % x.dim() + 1 :]) == 1 and (n > LONGEST_CODELET or by_rows(x, dim))
+    while least % 4 == 0 and least >= SHORTEST_SPLIT.get(computed, n + 1) and for_cpu(x) and not in_rows:
+        least //= 2
+    return n // least
 
 
 def form(x: Tensor, type: int, computed: int, dim: int) -> str:

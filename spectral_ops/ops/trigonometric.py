@@ -140,6 +140,27 @@ def _rotated(n: int, f: Factors, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(table.astype(np.float64 if dtype == torch.float64 else np.float32))
 
 
+def split(n: int, f: Factors, dtype: torch.dtype, device: torch.device, parts: int) -> Tensor:
+    """Types II and III in rows of n / parts values, parts a power of two: the matrix itself, or, on a CPU, two halves.
+
+    The even rows of type II (columns of type III) are the same of half the length, the odd ones type IV of half the
+    length; of a sine transform the other way round. So the matrix of n / parts comes first, then what n / parts, twice
+    that and so on up to n / 2 take as type IV: `rotated`.
+    """
+    if parts == 1:
+        return matrix(n, f, dtype, device)
+    return (_split if outside_modes() else _split.__wrapped__)(n, f, dtype, parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _split(n: int, f: Factors, dtype: torch.dtype, parts: int) -> Tensor:
+    least = n // parts
+    lengths = [least << i for i in range(parts.bit_length() - 1)]
+    fourths = [rotated(length, f._replace(type=4), dtype) for length in lengths]
+    with untransformed():  # the cache outlives any transform that the caller is in
+        return torch.cat([matrix(least, f, dtype, torch.device("cpu")), *(t.view(-1, least) for t in fourths)])
+
+
 def _root(factor: float) -> np.longdouble:
     """A head or a scale beyond float64: each is the square root of a whole number, or of the inverse of one."""
     if factor < 1:

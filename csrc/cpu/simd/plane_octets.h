@@ -14,7 +14,7 @@ SPECTRAL_INLINE bool takes_octets(const Planes<float>& p) {
 
 // Whether `transform_columns` takes a matrix of n rows: its columns then fill the registers.
 SPECTRAL_INLINE bool takes_columns(const TubeMatrix<float>& m, int n) {
-  return m.rows == n && m.columns == n && m.kind != TubeMatrix<float>::Kind::rotated &&
+  return m.rows == n && m.columns == n && !has_parts(m) &&
          m.chain >= (m.kind == TubeMatrix<float>::Kind::dense ? n : n / 2) && n <= (kLevel == Level::avx512 ? 16 : 8);
 }
 

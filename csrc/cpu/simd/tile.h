@@ -35,7 +35,7 @@ void block(const T* x, int64_t ldx, int64_t depth, const T* w, int64_t ldw, cons
   for (int64_t k = 0; k < depth; ++k) {
     Vec<T> in[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) in[v] = load(x + k * ldx + v * n);
+    for (int v = 0; v < V; ++v) in[v] = load_loose(x + k * ldx + v * n);
 #pragma GCC unroll 16
     for (int j = 0; j < J; ++j) {
       const T scalar = factor == Factor::rows      ? w[k * ldw + j]

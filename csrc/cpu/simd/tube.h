@@ -4,8 +4,15 @@
 
 namespace spectral::SPECTRAL_LEVEL {
 
+// Whether it is several matrices of a fraction of the length, and not one.
+template <class T> SPECTRAL_INLINE bool has_parts(const TubeMatrix<T>& m) {
+  return m.kind == TubeMatrix<T>::Kind::rotated || m.kind == TubeMatrix<T>::Kind::split;
+}
+
 // How many values of work space `apply` needs.
-template <class T> SPECTRAL_INLINE int64_t tube_space(const TubeMatrix<T>& m) {
+template <class T> int64_t tube_space(const TubeMatrix<T>& m) {
+  if (m.kind == TubeMatrix<T>::Kind::split)
+    return m.rows * kTile<T> + max(tube_space(*m.halves[0]), tube_space(*m.halves[1]));
   if (m.kind == TubeMatrix<T>::Kind::rotated) return (round_up(m.rows, 4) + m.rows) * kTile<T>;
   return round_up(m.kind == TubeMatrix<T>::Kind::analysis ? m.columns : m.rows, 2) * kTile<T>;
 }
@@ -89,35 +96,58 @@ SPECTRAL_INLINE void unfold(int64_t n, const T* a, const T* b, T* y, int64_t ldy
     }
 }
 
-// Whether `apply` reads each row of x only once, and so may take it from far away.
-template <class T> SPECTRAL_INLINE bool reads_once(const TubeMatrix<T>& m) {
-  return m.kind == TubeMatrix<T>::Kind::analysis || m.kind == TubeMatrix<T>::Kind::rotated;
+// Whether the results are sums and differences of what two matrices give.
+template <class T> bool synthesises(const TubeMatrix<T>& m) {
+  if (m.kind == TubeMatrix<T>::Kind::split) return synthesises(*m.halves[0]) || synthesises(*m.halves[1]);
+  return m.kind == TubeMatrix<T>::Kind::synthesis;
 }
 
-// Rows of y in a piece of the products, where `apply` is told what to do between them, and pieces of all of them.
-inline constexpr int64_t kPiece = 8;
-template <class T> SPECTRAL_INLINE int64_t pieces_of(const TubeMatrix<T>& m) {
-  if (m.kind == TubeMatrix<T>::Kind::dense) return ceil_div(m.rows, kPiece);
-  if (m.kind == TubeMatrix<T>::Kind::rotated) return 2 * pieces_of(half_of(m, 0));
-  return ceil_div((m.rows + 1) / 2, kPiece) +
-         ceil_div(m.kind == TubeMatrix<T>::Kind::analysis ? m.rows / 2 : (m.rows + 1) / 2, kPiece);
+// Of how many blocks of sums a product of so many rows is.
+template <class T> SPECTRAL_INLINE int64_t blocks_of(int64_t rows) { return ceil_div(rows, kRows<T>); }
+
+// Whether `apply` reads each row of x only once, and so may take it from far away.
+template <class T> bool reads_once(const TubeMatrix<T>& m) {
+  if (m.kind == TubeMatrix<T>::Kind::split) return reads_once(*m.halves[0]) && reads_once(*m.halves[1]);
+  if (m.kind == TubeMatrix<T>::Kind::dense) return blocks_of<T>(m.rows) == 1;
+  return m.kind != TubeMatrix<T>::Kind::synthesis || blocks_of<T>((m.rows + 1) / 2) == 1;
+}
+
+// Of how many blocks all products are.
+template <class T> int64_t blocks_of(const TubeMatrix<T>& m) {
+  if (m.kind == TubeMatrix<T>::Kind::split) return blocks_of(*m.halves[0]) + blocks_of(*m.halves[1]);
+  if (m.kind == TubeMatrix<T>::Kind::dense) return blocks_of<T>(m.rows);
+  if (m.kind == TubeMatrix<T>::Kind::rotated) return 2 * blocks_of(half_of(m, 0));
+  return blocks_of<T>((m.rows + 1) / 2) +
+         blocks_of<T>(m.kind == TubeMatrix<T>::Kind::analysis ? m.rows / 2 : (m.rows + 1) / 2);
 }
 
 // x: rows ldx apart, y: rows ldy apart, V vectors of each row. Rows [first, last) of a dense or analysis matrix may be
 // asked for alone. With symmetry s_q = x_q + x_(n-1-q) serves the even rows and d_q = x_q - x_(n-1-q) the odd ones
 // (analysis), or y_p and y_(n-1-p) are the sum and the difference of what the even and the odd columns give
-// (synthesis), or two analyses of half the length follow a rotation. before(i) is called before piece i of the
-// products, of at most `most` rows.
-template <class T, int V, class Before> SPECTRAL_INLINE void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx,
-                                                                   T* y, int64_t ldy, T* space, int64_t first,
-                                                                   int64_t last, int64_t most, const Before& before) {
+// (synthesis), or two analyses of half the length follow a rotation. What the halves of a split matrix give or take is
+// no product but a transform. before() is called before each block of the products.
+template <class T, int V, class Before> void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy,
+                                                   T* space, int64_t first, int64_t last, const Before& before) {
   using Kind = typename TubeMatrix<T>::Kind;
-  int64_t piece = 0;
+  if (m.kind == Kind::split) {
+    const int64_t half = m.rows / 2;
+    T *const parts[] = {space, space + half * kTile<T>}, *const rest = space + m.rows * kTile<T>;
+    const bool analysis = !synthesises(m);
+    if (analysis) fold<T, V>(m.columns, x, ldx, parts[0], parts[1], half);
+    for (int i = 0; i < 2; ++i)
+      apply<T, V>(*m.halves[i], analysis ? parts[i] : x + i * ldx, analysis ? kTile<T> : 2 * ldx,
+                  analysis ? y + i * ldy : parts[i], analysis ? 2 * ldy : kTile<T>, rest, 0, half, before);
+    if (!analysis) unfold<T, V>(m.rows, parts[0], parts[1], y, ldy, half);
+    return;
+  }
   const auto multiply = [&](const T* from, int64_t ld, int64_t terms, const T* w, int64_t ldw, T* to, int64_t step,
                             int64_t rows) __attribute__((always_inline)) {
-    for (int64_t r = 0; r < rows; r += most) {
-      before(piece++);
-      chained<T, V>(chain_of(m, terms), from, ld, terms, w + r, ldw, to + r * step, step, min(most, rows - r));
+    const int64_t blocks = blocks_of<T>(rows);
+    for (int64_t b = 0, row = 0; b < blocks; ++b) {
+      const int64_t height = (rows - row) / (blocks - b);
+      before();
+      chained<T, V>(chain_of(m, terms), from, ld, terms, w + row, ldw, to + row * step, step, height);
+      row += height;
     }
   };
   if (m.kind == Kind::dense)
@@ -151,7 +181,7 @@ template <class T, int V, class Before> SPECTRAL_INLINE void apply(const TubeMat
 }
 template <class T, int V>
 void apply(const TubeMatrix<T>& m, const T* x, int64_t ldx, T* y, int64_t ldy, T* space, int64_t first, int64_t last) {
-  apply<T, V>(m, x, ldx, y, ldy, space, first, last, m.rows, [](int64_t) {});
+  apply<T, V>(m, x, ldx, y, ldy, space, first, last, [] {});
 }
 
 }  // namespace spectral::SPECTRAL_LEVEL

@@ -80,6 +80,7 @@ template <class F> SPECTRAL_INLINE void visit_kind(TubeMatrix<float>::Kind kind,
       case Kind::analysis: return f.template operator()<Kind::analysis, kStream>();
       case Kind::synthesis: return f.template operator()<Kind::synthesis, kStream>();
       case Kind::rotated: return;  // such matrices are larger, and no kernel in registers takes them
+      case Kind::split: return;
     }
   };
   stream ? with.template operator()<true>() : with.template operator()<false>();

@@ -131,7 +131,7 @@ template <class T> class TubePass {
   // Past the caches, from a tile in them: the products of one tile hide the way of the next from memory and that of
   // the one before to it. A matrix that reads each row once takes it from where it is.
   void pipelined(const Tubes<T>& t, int64_t begin, int64_t end) const {
-    const int64_t tile = n * kTile<T>, pieces = pieces_of(m), each = ceil_div(n, pieces), ld = t.inner;
+    const int64_t tile = n * kTile<T>, each = ceil_div(n, blocks_of(m)), ld = t.inner;
     const bool copies = !reads_once(m);
     const auto copy = [&](const ColumnTile<T>& from, int64_t i, int64_t q) {
       for (int64_t v = 0; v < kTile<T>; v += kLanes<T>)
@@ -144,19 +144,21 @@ template <class T> class TubePass {
       const ColumnTile<T> next = place(min(i + 1, end - 1));
       const T* const ahead = i + 1 + copies < end ? place(i + 1 + copies).x + kLanes<T> - 1 : nullptr;
       const T* const finished = i > begin ? out + (i + 1) % 2 * tile : nullptr;
-      const auto move = [&](int64_t piece) {
-        const int64_t first = piece * each, last = min(n, first + each);
+      int64_t moved = 0;
+      const auto move = [&] {
+        const int64_t first = moved, last = min(n, first + each);
         for (int64_t q = first; copies && i + 1 < end && q < last; ++q) copy(next, i + 1, q);
         move_rows(first, last, ahead, ld, finished, before.y, waiting, before.piece);
+        moved = last;
       };
       if (i == end) {
-        for (int64_t piece = 0; piece < pieces; ++piece) move(piece);
+        while (moved < n) move();
         break;
       }
       const bool direct = !copies && here.piece.count == kTile<T>;
       for (int64_t q = 0; !copies && !direct && q < n; ++q) copy(here, i, q);
       apply<T, 2>(m, direct ? here.x : in + i % 2 * tile, direct ? ld : kTile<T>, out + i % 2 * tile, kTile<T>, work, 0,
-                  n, kPiece, move);
+                  n, move);
       before = here;
       here = next;
     }

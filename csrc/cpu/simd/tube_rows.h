@@ -18,7 +18,7 @@ using RowKind = TubeMatrix<float>::Kind;
 inline constexpr int kRowVectors = 4;  // a row of up to four vectors
 
 SPECTRAL_INLINE bool takes_rows(const TubeMatrix<float>& m) {
-  return m.rows == m.columns && m.rows <= kRowVectors * kLanes<float>;
+  return m.kind != RowKind::split && m.rows == m.columns && m.rows <= kRowVectors * kLanes<float>;
 }
 SPECTRAL_INLINE bool takes_rows(const TubeMatrix<double>&) { return false; }
 
@@ -309,6 +309,7 @@ SPECTRAL_INLINE void transform_rows(const TubeMatrix<float>& m, const float* x, 
     case RowKind::analysis: return transform_rows<RowKind::analysis>(m, x, y, count, stream, coefficients);
     case RowKind::synthesis: return transform_rows<RowKind::synthesis>(m, x, y, count, stream, coefficients);
     case RowKind::rotated: return transform_rows<RowKind::rotated>(m, x, y, count, stream, coefficients);
+    case RowKind::split: return;  // not taken
   }
 }
 

@@ -9,7 +9,7 @@ namespace spectral::SPECTRAL_LEVEL {
 // exactly.
 SPECTRAL_INLINE bool takes_short(const TubeMatrix<float>& m) {
   constexpr int lanes = kLanes<float>;
-  if (m.rows != m.columns || m.rows < 2 || m.rows == 8) return false;
+  if (m.kind == TubeMatrix<float>::Kind::split || m.rows != m.columns || m.rows < 2 || m.rows == 8) return false;
   return kLevel == Level::avx512 ? m.rows <= lanes : m.rows <= lanes && lanes % m.rows == 0;
 }
 

@@ -9,7 +9,7 @@ inline constexpr int kWideVectors = kLevel == Level::avx512 ? 8 : 0;
 inline constexpr int kWideTubes = 6;
 
 SPECTRAL_INLINE bool takes_wide(const TubeMatrix<float>& m) {
-  return m.kind != RowKind::rotated && m.rows == m.columns && !takes_rows(m) && m.rows <= kWideVectors * kLanes<float>;
+  return !has_parts(m) && m.rows == m.columns && !takes_rows(m) && m.rows <= kWideVectors * kLanes<float>;
 }
 SPECTRAL_INLINE bool takes_wide(const TubeMatrix<double>&) { return false; }
 
@@ -114,6 +114,7 @@ SPECTRAL_INLINE void transform_wide(const TubeMatrix<float>& m, const float* x, 
     case RowKind::analysis: return transform_wide<RowKind::analysis>(rows, x, y, count, space);
     case RowKind::synthesis: return transform_wide<RowKind::synthesis>(rows, x, y, count, space);
     case RowKind::rotated: return;  // not taken
+    case RowKind::split: return;
   }
 }
 
