@@ -202,6 +202,7 @@ def test_large_logits_do_not_overflow(level: str) -> None:
     [
         *(("dct", (LARGE // n + 5, n), (type, 1)) for n in (8, 16, 32, 48, 64) for type in (2, 3, 4)),
         *(("dct", (LARGE // n + 5, n), (2, 1)) for n in (2, 3, 4, 5, 6, 7, *range(9, 16))),
+        *(("dct", (LARGE // n + 5, n), (type, 1)) for n, type in ((80, 2), (131, 4), (200, 3), (1100, 4))),
         *(("dct", (3, n, LARGE // (48 * n) * 16 + 16), (type, 1)) for n in (8, 16, 21, 32, 50) for type in (2, 3, 4)),
         *(("dctn", (LARGE // 512 // 8 + 1, 8, 66, 8), ([1, 3], type)) for type in (2, 3, 4)),
         *(("dctn", (LARGE // 64 + 3, 8, 8), ([1, 2], type)) for type in (2, 3, 4)),
@@ -225,8 +226,11 @@ def test_columns_past_the_caches_in_float64(n: int, type: int, level: str) -> No
     *((n, type, inner, torch.float32) for n, type, inner in (
         (3, 3, 1213), (5, 2, 33), (8, 2, 8191), (8, 4, 17), (9, 4, 31), (16, 3, 1213), (20, 2, 3276), (21, 4, 17),
         (40, 3, 1638), (50, 2, 15), (50, 3, 1), (64, 2, 1022), (65, 3, 33), (72, 2, 910), (96, 4, 15), (131, 2, 2),
+        (66, 1, 500), (128, 4, 48), (131, 4, 413), (144, 4, 455), (521, 2, 333), (1100, 3, 335), (1100, 2, 336),
     )),
-    *((n, type, inner, torch.float64) for n, type, inner in ((3, 2, 1213), (16, 4, 33), (40, 3, 17), (72, 2, 911))),
+    *((n, type, inner, torch.float64) for n, type, inner in (
+        (3, 2, 1213), (16, 4, 33), (40, 3, 17), (72, 2, 911), (100, 4, 168), (144, 3, 455),
+    )),
 ], ids=str)  # fmt: skip
 def test_every_inner_size_past_the_caches(n: int, type: int, inner: int, dtype: torch.dtype, level: str) -> None:
     """Rows that begin anywhere in a line of memory, and end anywhere in a tile."""

@@ -28,7 +28,7 @@ template <class T> void by_fourier(LongTubes<T> t, const Tensor& table) {
   t.chirp = t.turns + 2 * turns;
   t.spectrum = t.chirp + 2 * t.length;
   const int64_t tile = kernels<T>().tile;
-  parallel_for(0, ceil_div(t.outer * t.inner, tile), grain(200 * tile * t.n),
+  parallel_for(0, kernels<T>().long_items(t), grain(200 * tile * t.n),
                [&](int64_t begin, int64_t end) { kernels<T>().long_tubes(t, begin, end); });
 }
 

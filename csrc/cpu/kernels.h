@@ -152,7 +152,7 @@ template <class T> struct Butterflies {
 };
 
 // A cosine or sine transform of x seen as (outer, n, inner), O(n log n). Roots and factors are (re, im) pairs. Work
-// item: a tile of tubes.
+// item: a tile of tubes, as `long_items` counts them.
 template <class T> struct LongTubes {
   int64_t outer, n, inner;
   const T* x;
@@ -255,6 +255,7 @@ template <class T> struct Kernels {
   void (*planes)(const Planes<T>&, int64_t begin, int64_t end);
   int64_t (*slice_items)(const Slices<T>&);
   void (*slices)(const Slices<T>&, int64_t begin, int64_t end);
+  int64_t (*long_items)(const LongTubes<T>&);
   void (*long_tubes)(const LongTubes<T>&, int64_t begin, int64_t end);
   void (*ensemble)(const Ensemble<T>&, int64_t begin, int64_t end);
   void (*ensemble_gradients)(const Ensemble<T>&, int64_t begin, int64_t end);

@@ -84,12 +84,14 @@ template <class T, int R> SPECTRAL_INLINE void butterfly(Complex<T>* a) {
 
 // One stage of Stockham's algorithm: `stride` signals of `length` each, interleaved, become stride * R signals of
 // length / R. roots: exp(-2 pi i j / n) for the whole n = length * stride, as (re, im).
-template <class T, int R> void stage(const T* x, T* y, int64_t length, int64_t stride, const T* roots) {
+template <class T, int R, class Meanwhile>
+void stage(const T* x, T* y, int64_t length, int64_t stride, const T* roots, Meanwhile& meanwhile) {
   const int64_t part = length / R, row = kTile<T>;
   for (int64_t p = 0; p < part; ++p) {
     const T* from = x + stride * p * row;
     T* to = y + stride * R * p * row;
     for (int64_t q = 0; q < stride; ++q, from += row, to += row) {
+      meanwhile(R);
       Complex<T> a[R];
 #pragma GCC unroll 8
       for (int j = 0; j < R; ++j) a[j] = Complex<T>::of(from + stride * part * j * row);
@@ -132,7 +134,8 @@ template <class T> SPECTRAL_INLINE void mirrored_sums(int64_t radix, int64_t fir
 }
 
 // The same stage for any odd radix from 7 on, by the definition: a_j + a_(R-j) meets cosines and a_j - a_(R-j) sines.
-template <class T> void stage(int64_t radix, const T* x, T* y, int64_t length, int64_t stride, const T* roots) {
+template <class T, class Meanwhile>
+void stage(int64_t radix, const T* x, T* y, int64_t length, int64_t stride, const T* roots, Meanwhile& meanwhile) {
   const int64_t part = length / radix, row = kTile<T>, n = length * stride, half = radix / 2;
   Complex<T> sums[kLargestRadix / 2], differences[kLargestRadix / 2];
   T turns[2 * kLargestRadix];
@@ -157,6 +160,7 @@ template <class T> void stage(int64_t radix, const T* x, T* y, int64_t length, i
       total.to(to);
       for (int64_t next = 1; next <= half; next += kTogether) {
         const int64_t k = min(next, half - kTogether + 1);  // the last ones may be done twice
+        meanwhile(2 * kTogether);
         Complex<T> even[kTogether], odd[kTogether];
         mirrored_sums(radix, k, turns, sums, differences, even, odd);
         for (int i = 0; i < kTogether; ++i) {
@@ -179,17 +183,25 @@ SPECTRAL_INLINE int64_t next_radix(int64_t length) {
   return 0;
 }
 
+// How many stages a transform has.
+SPECTRAL_INLINE int64_t stages(int64_t length) {
+  int64_t count = 0;
+  for (; length > 1; length /= next_radix(length)) ++count;
+  return count;
+}
+
 // The transform of n elements in x; `other` is as large. Returns where the result is, in order: x or other.
-template <class T> T* fourier(T* x, T* other, int64_t n, const T* roots) {
+// meanwhile(how many elements a butterfly is about to read) may do something else.
+template <class T, class Meanwhile> T* fourier(T* x, T* other, int64_t n, const T* roots, Meanwhile& meanwhile) {
   for (int64_t length = n, stride = 1; length > 1;) {
     const int64_t radix = next_radix(length);
     switch (radix) {
-      case 2: stage<T, 2>(x, other, length, stride, roots); break;
-      case 3: stage<T, 3>(x, other, length, stride, roots); break;
-      case 4: stage<T, 4>(x, other, length, stride, roots); break;
-      case 5: stage<T, 5>(x, other, length, stride, roots); break;
-      case 8: stage<T, 8>(x, other, length, stride, roots); break;
-      default: stage<T>(radix, x, other, length, stride, roots);
+      case 2: stage<T, 2>(x, other, length, stride, roots, meanwhile); break;
+      case 3: stage<T, 3>(x, other, length, stride, roots, meanwhile); break;
+      case 4: stage<T, 4>(x, other, length, stride, roots, meanwhile); break;
+      case 5: stage<T, 5>(x, other, length, stride, roots, meanwhile); break;
+      case 8: stage<T, 8>(x, other, length, stride, roots, meanwhile); break;
+      default: stage<T>(radix, x, other, length, stride, roots, meanwhile);
     }
     length /= radix;
     stride *= radix;

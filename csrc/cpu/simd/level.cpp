@@ -22,6 +22,7 @@ template <class T> inline constexpr Kernels<T> kernels_of = {
     planes<T>,
     slice_items<T>,
     slices<T>,
+    long_items<T>,
     long_tubes<T>,
     ensemble<T>,
     ensemble_gradients<T>,

@@ -6,12 +6,14 @@
 #include "fetch.h"
 #include "fourier.h"
 #include "network.h"
+#include "traffic.h"
 
 namespace spectral::SPECTRAL_LEVEL {
 
 template <class T> struct LongPass {
   const LongTubes<T>& t;
   T *in, *work, *other;  // three tiles of t.rows rows; the result ends up in `in`
+  Traffic& traffic;
 
   static constexpr int64_t kRow = kTile<T>;
 
@@ -64,21 +66,22 @@ template <class T> struct LongPass {
     }
   }
 
-  // Type IV of the tubes in the real (0) or the imaginary (1) lanes: t_j = (x_2j + i x_(n-1-2j)) exp(-i pi (4j+1) /
-  // 4n), and of its transform y_2k = 2 Re(T_k exp(-i pi k / n)), y_(n-1-2k) = -2 Im.
-  template <int kPart> void fourth(T* z, T* spare, T* y) const {
-    const int64_t half = t.n / 2;
+  // Type IV of the tubes in the real lanes and of those in the imaginary ones: t_j = (x_2j + i x_(n-1-2j)) exp(-i pi
+  // (4j+1) / 4n), and of its transform y_2k = 2 Re(T_k exp(-i pi k / n)), y_(n-1-2k) = -2 Im.
+  void fourth() const {
+    const int64_t half = t.n / 2, step = t.rows / 2 * kRow;
     for (int64_t j = 0; j < half; ++j) {
       const Complex<T> a = input(2 * j), b = input(t.n - 1 - 2 * j);
-      const Complex<T> x = kPart == 0 ? Complex<T>{a.re, b.re} : Complex<T>{a.im, b.im};
-      (x * (t.turns + 2 * j)).to(z + j * kRow);
+      (Complex<T>{a.re, b.re} * (t.turns + 2 * j)).to(work + j * kRow);
+      (Complex<T>{a.im, b.im} * (t.turns + 2 * j)).to(other + j * kRow);
     }
-    const T* result = transform(z, spare);
+    const T *first = transform(work, work + step), *second = transform(other, other + step);
     for (int64_t k = 0; k < half; ++k) {
-      const Complex<T> w = Complex<T>::of(result + k * kRow) * (t.turns + 2 * (half + k));
+      const T* const turn = t.turns + 2 * (half + k);
+      const Complex<T> a = Complex<T>::of(first + k * kRow) * turn, b = Complex<T>::of(second + k * kRow) * turn;
       const T even = 2 * sign(2 * k), odd = -2 * sign(t.n - 1 - 2 * k);
-      store(y + 2 * k * kRow + kPart * kLanes<T>, even * w.re);
-      store(y + (t.n - 1 - 2 * k) * kRow + kPart * kLanes<T>, odd * w.im);
+      Complex<T>{even * a.re, even * b.re}.to(in + 2 * k * kRow);
+      Complex<T>{odd * a.im, odd * b.im}.to(in + (t.n - 1 - 2 * k) * kRow);
     }
   }
 
@@ -139,15 +142,15 @@ template <class T> struct LongPass {
   // The Fourier transform of t.length elements; where a prime factor is large, as a convolution with a chirp
   // (Bluestein).
   T* transform(T* z, T* spare) const {
-    if (t.circle == 0) return fourier(z, spare, t.length, t.roots);
+    if (t.circle == 0) return fourier(z, spare, t.length, t.roots, traffic);
     for (int64_t j = 0; j < t.length; ++j) (Complex<T>::of(z + j * kRow) * (t.chirp + 2 * j)).to(z + j * kRow);
     std::memset(z + t.length * kRow, 0, (t.circle - t.length) * kRow * sizeof(T));
-    T* a = fourier(z, spare, t.circle, t.roots);
+    T* a = fourier(z, spare, t.circle, t.roots, traffic);
     for (int64_t k = 0; k < t.circle; ++k) {
       const Complex<T> product = Complex<T>::of(a + k * kRow) * (t.spectrum + 2 * k);
       Complex<T>{product.im, product.re}.to(a + k * kRow);  // exchanged: the next transform is the inverse
     }
-    T* b = fourier(a, a == z ? spare : z, t.circle, t.roots);
+    T* b = fourier(a, a == z ? spare : z, t.circle, t.roots, traffic);
     for (int64_t k = 0; k < t.length; ++k) {
       const Complex<T> value = Complex<T>::of(b + k * kRow);
       (Complex<T>{value.im, value.re} * (t.chirp + 2 * k)).to(b + k * kRow);
@@ -176,65 +179,76 @@ template <class T> struct LongPass {
     } else if (t.n % 2) {
       fourth_of_odd(work, other, in);
     } else {
-      // the input serves both parts: the result waits in `other`
-      const int64_t half = t.rows / 2 * kRow;
-      fourth<0>(work, work + half, other);
-      fourth<1>(work, work + half, other);
-      std::memcpy(in, other, t.n * kRow * sizeof(T));
+      fourth();
     }
     scale_rows(t.first_out, t.last_out);
   }
 };
 
-inline constexpr int64_t kFetched = 16384;  // bytes of a tile whose results have room in the nearest cache meanwhile
+// Tiles one after the other; past the caches two by turns, of which one passes while the other moves.
+template <class T> struct LongWork {
+  static constexpr int64_t kFetched = 16384;   // bytes of a tile whose results have room in the nearest cache meanwhile
+  static constexpr int64_t kShared = 1 << 17;  // bytes of a tile of which four fit the second cache
 
-// The tubes of a tile that are neighbours in memory: `count` of them in the lanes from `lane` on.
-struct Neighbours {
-  int64_t offset, lane, count;
-};
-
-// Tubes of an inner dimension, as many as fill a tile, of one index of the outer dimension or of several.
-template <class T> struct Columns {
   const LongTubes<T>& t;
-  int64_t size = 0;
-  Neighbours parts[kTile<T>];
+  const ColumnGrid<T> grid{t.outer, t.n, t.inner};
+  const int64_t tile = t.rows * kTile<T>, bytes = tile * sizeof(T), turns = bytes <= kShared ? 2 : 1;
+  T* const memory = static_cast<T*>(scratch(Slot::item, (turns + 2) * bytes + t.n * Lines<T, 2>::kSpace * sizeof(T)));
+  T *const work = memory + turns * tile, *const other = work + tile, *const waiting = other + tile;
 
-  Columns(const LongTubes<T>& tubes, int64_t first, int64_t count) : t(tubes) {
-    for (int64_t lane = 0; lane < count; lane += parts[size++].count) {
-      const int64_t tube = first + lane, i = tube % t.inner;
-      parts[size] = {tube / t.inner * t.n * t.inner + i, lane, min(t.inner - i, count - lane)};
+  // How many elements the butterflies of a tile read.
+  int64_t elements() const {
+    const int64_t size = t.circle ? t.circle : t.length;
+    return size * stages(size) * (t.circle ? 2 : 1) * (t.type == 4 && t.n % 2 == 0 ? 2 : 1);
+  }
+
+  void columns(int64_t begin, int64_t end) const {
+    ColumnTraffic<T> traffic(t.x, t.y, grid, elements(), waiting);
+    const bool overlaps = grid.way(t.y) != Way::plain && turns == 2;
+    T* const tiles[] = {memory, memory + (overlaps ? tile : 0)};
+    for (int64_t i = begin - 1; i <= end; ++i) {
+      const LongPass<T> pass{t, tiles[i & 1], work, other, traffic};
+      const bool passes = i >= begin && i < end;
+      if (passes && !overlaps) pass.run();
+      traffic.exchange(tiles[~i & 1], {grid, begin, end, overlaps ? i - 1 : i}, {grid, begin, end, i + 1});
+      if (passes && overlaps) pass.run();
+      traffic.finish();
     }
   }
-  // copy(values in memory, values in row q of the tile, how many) of all neighbours in all rows
-  template <class Copy> void each(T* tile, Copy copy) const {
-    for (int64_t q = 0; q < t.n; ++q)
-      for (int64_t p = 0; p < size; ++p)
-        for (int64_t v = 0; v < parts[p].count; v += kLanes<T>)
-          copy(parts[p].offset + q * t.inner + v, tile + q * kTile<T> + parts[p].lane + v, parts[p].count - v);
+
+  // Of tubes that lie one after the other.
+  void rows(int64_t begin, int64_t end) const {
+    const bool overlaps = grid.past && turns == 2 && reinterpret_cast<uintptr_t>(t.y) % 64 == 0;
+    T *const in = memory, *const out = memory + tile;
+    RowTraffic<T> traffic(t.n, elements());
+    const LongPass<T> pass{t, in, work, other, traffic};
+    const int64_t last = min(end * kTile<T>, t.outer);
+    for (int64_t first = begin * kTile<T>; first < last; first += kTile<T>) {
+      const int64_t count = min(kTile<T>, last - first), next = min(kTile<T>, last - first - count);
+      const T* const x = t.x + first * t.n;
+      T* const y = t.y + first * t.n;
+      if (!overlaps && bytes <= kFetched) fetch<T, 1>(y, count * t.n);
+      load_tile(x, t.n, count, t.n, in);
+      if (overlaps) traffic.enters(x + count * t.n, next * t.n);
+      pass.run();
+      traffic.finish();
+      store_tile(in, t.n, count, overlaps ? out : y, t.n);
+      if (overlaps) traffic.leaves(out, y, count * t.n);
+    }
+    traffic.finish();
   }
 };
+
+template <class T> int64_t long_items(const LongTubes<T>& t) { return ColumnGrid<T>{t.outer, t.n, t.inner}.tiles(); }
 
 template <class T> void long_tubes(const LongTubes<T>& t, int64_t begin, int64_t end) {
-  const int64_t tile = t.rows * kTile<T>, tubes = t.outer * t.inner;
-  T* memory = static_cast<T*>(scratch(Slot::item, 3 * tile * sizeof(T)));
-  const LongPass<T> pass{t, memory, memory + tile, memory + 2 * tile};
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item * kTile<T>, count = min(kTile<T>, tubes - first);
-    if (t.inner == 1) {
-      if (tile * int64_t(sizeof(T)) <= kFetched) fetch<T, 1>(t.y + first * t.n, count * t.n);
-      load_tile(t.x + first * t.n, t.n, count, t.n, pass.in);
-      pass.run();
-      store_tile(pass.in, t.n, count, t.y + first * t.n, t.n);
-      continue;
-    }
-    const Columns<T> columns(t, first, count);
-    if (count < kTile<T>) std::memset(pass.in, 0, t.n * kTile<T> * sizeof(T));
-    columns.each(pass.in, [&](int64_t at, T* row, int64_t many) { store_part(row, load_part(t.x + at, many), many); });
-    pass.run();
-    columns.each(pass.in, [&](int64_t at, T* row, int64_t many) { store_part(t.y + at, load_part(row, many), many); });
-  }
+  const LongWork<T> work{t};
+  t.inner == 1 ? work.rows(begin, end) : work.columns(begin, end);
+  if (work.grid.past) finish_streams();
 }
 
+template int64_t long_items<float>(const LongTubes<float>&);
+template int64_t long_items<double>(const LongTubes<double>&);
 template void long_tubes<float>(const LongTubes<float>&, int64_t, int64_t);
 template void long_tubes<double>(const LongTubes<double>&, int64_t, int64_t);
 

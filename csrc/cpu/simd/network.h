@@ -35,6 +35,7 @@ template <class T> int64_t plane_items(const Planes<T>&);
 template <class T> void planes(const Planes<T>&, int64_t begin, int64_t end);
 template <class T> int64_t slice_items(const Slices<T>&);
 template <class T> void slices(const Slices<T>&, int64_t begin, int64_t end);
+template <class T> int64_t long_items(const LongTubes<T>&);
 template <class T> void long_tubes(const LongTubes<T>&, int64_t begin, int64_t end);
 template <class T> void ensemble(const Ensemble<T>&, int64_t begin, int64_t end);
 template <class T> void ensemble_gradients(const Ensemble<T>&, int64_t begin, int64_t end);
