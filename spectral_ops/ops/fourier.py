@@ -23,6 +23,7 @@ ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cp
 # from so many values on, the matrix is faster than a Fourier transform with a large prime factor, by type (measured);
 # before that, packing it takes longer
 BY_MATRIX = {2: 1 << 16, 3: 1 << 16, 4: 1 << 18}
+FEW_PRODUCTS = 88  # shorter columns of types II and III past the caches take the matrix whatever n is (measured)
 PAST_CACHES = 1 << 21  # values of float32 from which on columns are written so: csrc/cpu/simd/fetch.h
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 SHORTEST_ROTATED, SHORTEST_ROTATED_ROW = 18, 26  # of type IV by matrix: shorter ones are as fast without (measured)
@@ -70,19 +71,24 @@ def by_rows(x: Tensor, dim: int) -> bool:
 def beats_fourier(x: Tensor, type: int, dim: int) -> bool:
     """Whether the matrix is faster beyond LONGEST_CODELET: up to twice that, as measured in float32 with AVX-512.
 
-    Where a prime factor is beyond 7; along the last axis in type IV, whose matrix has no symmetry to halve it, beyond
-    64. Columns past the caches move under the products: there always, but type IV.
+    Where a prime factor is large: beyond 7, columns of many values 23; in type IV 64, but 7 where it is rotated.
+    Columns past the caches move under the products: there always, where these are few.
     """
     n, values = x.shape[dim], x.numel()
     if n > 2 * LONGEST_CODELET or values < BY_MATRIX.get(type, math.inf) or x.dtype != torch.float32:
         return False
     if not for_cpu(x) or native.current_cpu_level() != "avx512":
         return False
-    columns = values >= PAST_CACHES and math.prod(x.shape[dim % x.dim() + 1 :]) > 1
-    if columns and type != 4:
+    columns = math.prod(x.shape[dim % x.dim() + 1 :]) > 1
+    if columns and type == 4 and n % 2 == 0:
+        always, prime = 2 * LONGEST_CODELET, 7
+    elif type == 4:
+        always, prime = 0, LONGEST_CODELET
+    else:
+        always, prime = FEW_PRODUCTS, 23 if columns and n >= FEW_PRODUCTS else 7
+    if columns and values >= PAST_CACHES and n < always:
         return True
-    factors = 210 if columns or type != 4 else math.factorial(LONGEST_CODELET)  # the primes up to 7; up to 64
-    return pow(factors, n, n) != 0
+    return pow(math.factorial(prime), n, n) != 0
 
 
 def by_codelet(x: Tensor, type: int, dim: int) -> bool:
