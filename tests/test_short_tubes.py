@@ -1,6 +1,8 @@
-"""Tubes shorter than a vector along the last axis: every length and number of them, and what lies beside them."""
+"""Tubes of at most 16 values, along the last axis and as columns: every length and number, and what lies beside."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 import torch
@@ -21,12 +23,13 @@ def tubes(count: int, n: int, dtype: torch.dtype = torch.float32) -> torch.Tenso
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_number_of_tubes(n: int, dtype: torch.dtype, level: str) -> None:
     """Types II, III and IV: with either symmetry and without; the guards of `call` lie around x and the result."""
-    for count in COUNTS:
-        for op, type in (("dct", 2), ("dct", 3), ("dct", 4), ("dst", 3)):
-            args = [tubes(count, n, dtype), type, 1, "ortho", False, True]
+    for count, dim in itertools.product(COUNTS, (0, 1)):
+        for op, type in (("dct", 2), ("dct", 3), ("dct", 4), ("dst", 3), ("dst", 1)):
+            x = tubes(count, n, dtype) if dim else tubes(count, n, dtype).mT.contiguous()
+            args = [x, type, dim, "ortho", False, True]
             (y,) = call(op, args)
-            exact = rule_of(op).reference(args[0].double(), *args[1:])
-            assert (y - exact).abs().max() < 4 * torch.finfo(dtype).eps * args[0].norm(dim=1).max(), (op, type, count)
+            exact = rule_of(op).reference(x.double(), *args[1:])
+            assert (y - exact).abs().max() < 4 * torch.finfo(dtype).eps * x.norm(dim=dim).max(), (op, type, count, dim)
 
 
 @pytest.mark.parametrize("n", LENGTHS)
@@ -45,13 +48,14 @@ def test_any_address(n: int, level: str) -> None:
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_tube_leaves_the_others_alone(n: int, value: float, level: str) -> None:
-    for type in (2, 3, 4):
+    for type, dim in itertools.product((2, 3, 4), (0, 1)):
         x = tubes(50, n)
-        (clean,) = call("dct", [x, type, 1, "ortho", False, True])
+        (clean,) = call("dct", [x if dim else x.mT, type, dim, "ortho", False, True])
         for place in (0, 15, 17, 48, 49):
             spoilt = x.clone()
             spoilt[place, place % n] = value
-            (y,) = call("dct", [spoilt, type, 1, "ortho", False, True])
+            (y,) = call("dct", [spoilt if dim else spoilt.mT, type, dim, "ortho", False, True])
             others = torch.arange(50) != place
-            assert torch.equal(y[others], clean[others])
-            assert not y[place].isfinite().any()
+            result, expected = (y, clean) if dim else (y.mT, clean.mT)
+            assert torch.equal(result[others], expected[others])
+            assert not result[place].isfinite().any()

@@ -12,39 +12,55 @@ SPECTRAL_INLINE bool takes_octets(const Planes<float>& p) {
   return p.inner == 1 && takes_octets(*p.first) && takes_octets(*p.second) && p.first->kind == p.second->kind;
 }
 
-// Whether `transform_columns` takes a matrix of n rows: its columns then fill the registers.
-SPECTRAL_INLINE bool takes_columns(const TubeMatrix<float>& m, int n) {
-  return m.rows == n && m.columns == n && !has_parts(m) &&
-         m.chain >= (m.kind == TubeMatrix<float>::Kind::dense ? n : n / 2) && n <= (kLevel == Level::avx512 ? 16 : 8);
-}
+// The longest columns that fit the registers.
+inline constexpr int kColumnRows = kLevel == Level::avx512 ? 16 : 8;
 
-SPECTRAL_INLINE bool takes_columns(const TubeMatrix<double>&, int) { return false; }
+// Whether `transform_columns` takes a matrix.
+SPECTRAL_INLINE bool takes_columns(const TubeMatrix<float>& m) {
+  return m.rows == m.columns && !has_parts(m) && m.rows > 1 && m.rows <= kColumnRows &&
+         m.chain >= (m.kind == TubeMatrix<float>::Kind::dense ? m.rows : (m.rows + 1) / 2);
+}
+SPECTRAL_INLINE bool takes_columns(const TubeMatrix<double>&) { return false; }
+
+// f.template operator()<n>() for the n of `takes_columns`.
+template <int kRows = 2, class F> SPECTRAL_INLINE void visit_rows(int64_t n, F f) {
+  if (n == kRows) return f.template operator()<kRows>();
+  if constexpr (kRows < kColumnRows) visit_rows<kRows + 1>(n, f);
+}
 
 // The columns whose rows are v, by the sums and differences that `apply` (tube.h) makes.
 template <TubeMatrix<float>::Kind kKind, int kRows>
 SPECTRAL_INLINE void transform_columns(const TubeMatrix<float>& m, Vec<float> (&v)[kRows]) {
   using Kind = TubeMatrix<float>::Kind;
-  constexpr int terms = kKind == Kind::dense ? kRows : kRows / 2;
+  constexpr bool analysis = kKind == Kind::analysis, dense = kKind == Kind::dense;
+  constexpr int evens = (kRows + 1) / 2, odds = kRows / 2;
+  constexpr int terms = dense ? kRows : evens, odd_terms = analysis ? evens : odds;
   Vec<float> first[terms], second[terms];  // what the even and the odd half of the matrix multiply, or all of it
 #pragma GCC unroll 16
   for (int k = 0; k < terms; ++k) {
-    first[k] = kKind == Kind::analysis ? v[k] + v[kRows - 1 - k] : v[kKind == Kind::synthesis ? 2 * k : k];
-    second[k] = kKind == Kind::analysis ? v[k] - v[kRows - 1 - k] : v[kKind == Kind::synthesis ? 2 * k + 1 : k];
+    const Vec<float> mirror = k < odds ? v[kRows - 1 - k] : Vec<float>{};
+    first[k] = analysis ? v[k] + mirror : v[dense ? k : 2 * k];
+    if (analysis || k < odds) second[k] = analysis ? v[k] - mirror : v[dense ? k : 2 * k + 1];
   }
-  const auto sum = [](const float* row, const Vec<float>* x) {
+  const auto sum = []<int kTerms>(const float* row, int64_t ld, const Vec<float>* x) {
     Vec<float> y = {};  // from the first product on each sum then has one way to be fused, wherever this is inlined
 #pragma GCC unroll 16
-    for (int k = 0; k < terms; ++k) y += broadcast(row[k * terms]) * x[k];
+    for (int k = 0; k < kTerms; ++k) y += broadcast(row[k * ld]) * x[k];
     return y;
   };
 #pragma GCC unroll 16
   for (int p = 0; p < terms; ++p) {
-    if constexpr (kKind == Kind::dense) {
-      v[p] = sum(m.dense + p, first);
+    if constexpr (dense) {
+      v[p] = sum.template operator()<terms>(m.dense + p, kRows, first);
     } else {
-      const Vec<float> even = sum(m.even + p, first), odd = sum(m.odd + p, second);
-      v[kKind == Kind::analysis ? 2 * p : p] = kKind == Kind::analysis ? even : even + odd;
-      v[kKind == Kind::analysis ? 2 * p + 1 : kRows - 1 - p] = kKind == Kind::analysis ? odd : even - odd;
+      const Vec<float> even = sum.template operator()<evens>(m.even + p, evens, first);
+      if (analysis && p == odds) {  // the middle of an odd length
+        v[2 * p] = even;
+        continue;
+      }
+      const Vec<float> odd = sum.template operator()<odd_terms>(m.odd + p, analysis ? odds : evens, second);
+      v[analysis ? 2 * p : p] = analysis ? even : even + odd;
+      if (analysis || p < odds) v[analysis ? 2 * p + 1 : kRows - 1 - p] = analysis ? odd : even - odd;
     }
   }
 }

@@ -69,7 +69,7 @@ template <class T> class TubePass {
 
   // Whether so few columns lie side by side that `blocks` takes them, or so many that ends of rows do not count.
   static bool takes_blocks(const Tubes<T>& t) {
-    const int64_t most = kLanes<T> / (takes_columns(*t.matrix, 8) || takes_columns(*t.matrix, 16) ? 4 : 2);
+    const int64_t most = kLanes<T> / (takes_columns(*t.matrix) ? 4 : 2);
     return t.inner > 1 && t.inner <= most && t.outer >= kTile<T>;
   }
   static bool has_long_rows(const Tubes<T>& t) { return t.inner % kLanes<T> == 0 || t.inner >= 16 * kLanes<T>; }
@@ -94,7 +94,7 @@ template <class T> class TubePass {
   // The tiles [begin, end) of columns of t, those of one after those of the other of t.outer.
   void columns(const Tubes<T>& t, int64_t begin, int64_t end, bool stream) const {
     const int64_t tiles = ceil_div(t.inner, kTile<T>);
-    if (stream && !takes_columns(m, 8) && !takes_columns(m, 16)) return pipelined(t, begin, end);
+    if (stream && !takes_columns(m)) return pipelined(t, begin, end);
     for (int64_t i = begin; i < end;) {
       const int64_t many = min(end - i, tiles - i % tiles), first = i % tiles * kTile<T>;
       const int64_t offset = i / tiles * n * t.inner + first;
@@ -114,8 +114,7 @@ template <class T> class TubePass {
         visit_kind(m.kind, stream,
                    [&]<auto kKind, bool kStream>() { in_registers.template operator()<kKind, kStream, kRows>(); });
       };
-      if (takes_columns(m, 8)) return visit.template operator()<8>();
-      if (takes_columns(m, 16)) return visit.template operator()<16>();
+      if (takes_columns(m)) return visit_rows(n, visit);
     }
     for (; count > 0; count -= kStrip, x += kStrip, y += kStrip) strip(x, ldx, y, ldy, min(count, kStrip));
   }
