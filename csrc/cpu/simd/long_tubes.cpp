@@ -206,11 +206,13 @@ template <class T> struct LongWork {
     ColumnTraffic<T> traffic(t.x, t.y, grid, elements(), waiting);
     const bool overlaps = grid.way(t.y) != Way::plain && turns == 2;
     T* const tiles[] = {memory, memory + (overlaps ? tile : 0)};
+    Columns<T> ring[4];
     for (int64_t i = begin - 1; i <= end; ++i) {
+      ring[(i + 1) & 3] = {grid, begin, end, i + 1};
       const LongPass<T> pass{t, tiles[i & 1], work, other, traffic};
       const bool passes = i >= begin && i < end;
       if (passes && !overlaps) pass.run();
-      traffic.exchange(tiles[~i & 1], {grid, begin, end, overlaps ? i - 1 : i}, {grid, begin, end, i + 1});
+      traffic.exchange(tiles[~i & 1], ring[(overlaps ? i - 1 : i) & 3], ring[(i + 1) & 3]);
       if (passes && overlaps) pass.run();
       traffic.finish();
     }

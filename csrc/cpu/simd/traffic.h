@@ -7,10 +7,10 @@
 
 namespace spectral::SPECTRAL_LEVEL {
 
-// `rows` rows that move in equal shares with the elements that the butterflies of a tile read.
+// `rows` rows that move, a few at a time, in equal shares with the elements that the butterflies of a tile read.
 class Traffic {
  public:
-  Traffic(int64_t rows, int64_t elements) : rows(rows), share(max(1, elements / rows)), row(rows) {}
+  Traffic(int64_t rows, int64_t elements) : rows(rows), share(max(1, kTogether * elements / rows)), row(rows) {}
   virtual ~Traffic() = default;
 
   // The butterflies are about to read `count` elements.
@@ -19,28 +19,33 @@ class Traffic {
   }
   // All that has not moved yet.
   void finish() {
-    if (row < rows) move(row, rows);
-    row = rows;
-    early = kNever;
+    if (row < rows) finish(row);
   }
 
  protected:
   void start() { row = early = 0; }
 
  private:
-  static constexpr int64_t kNever = int64_t(1) << 62;
+  static constexpr int64_t kTogether = 8, kNever = int64_t(1) << 62;
 
   virtual void move(int64_t first, int64_t last) = 0;
 
+  void finish(int64_t first) {
+    row = rows;
+    early = kNever;
+    move(first, rows);
+  }
   __attribute__((noinline)) void catch_up() {
     const int64_t first = row;
-    row = min(rows, row + ceil_div(-early, share));
-    early = row < rows ? early + (row - first) * share : kNever;
-    move(first, row);
+    for (; early < 0; early += share) row += kTogether;
+    if (row >= rows)
+      finish(first);
+    else
+      move(first, row);
   }
 
   const int64_t rows, share;
-  int64_t row, early = kNever;  // early: elements until the next row is due
+  int64_t row, early = kNever;  // early: elements until the next rows are due
 };
 
 // Tubes that lie one after the other.
@@ -133,10 +138,10 @@ template <class T> class ColumnTraffic final : public Traffic {
 
   void exchange(T* in, const Columns<T>& leaves, const Columns<T>& enters) {
     tile = in;
-    leaving = leaves;
-    entering = enters;
-    for (int64_t p = 0; p < entering.parts; ++p)
-      for (int64_t row = 0; row < min(kAhead, n); ++row) ask(entering.part[p], row);
+    leaving = &leaves;
+    entering = &enters;
+    for (int64_t p = 0; p < enters.parts; ++p)
+      for (int64_t row = 0; row < min(kAhead, n); ++row) ask(enters.part[p], row);
     start();
   }
 
@@ -144,11 +149,11 @@ template <class T> class ColumnTraffic final : public Traffic {
   static constexpr int64_t kAhead = 16;  // rows are asked for so many before they are read or written
 
   void move(int64_t first, int64_t last) override {
-    for (int64_t p = 0; p < leaving.parts; ++p)
-      for (int64_t row = first; row < last; ++row) write(leaving.part[p], row);
-    if (entering.count < kTile<T>) std::memset(tile + first * kTile<T>, 0, (last - first) * kTile<T> * sizeof(T));
-    for (int64_t p = 0; p < entering.parts; ++p)
-      for (int64_t row = first; row < last; ++row) read(entering.part[p], row);
+    for (int64_t p = 0; p < leaving->parts; ++p)
+      for (int64_t row = first; row < last; ++row) write(leaving->part[p], row);
+    if (entering->count < kTile<T>) std::memset(tile + first * kTile<T>, 0, (last - first) * kTile<T> * sizeof(T));
+    for (int64_t p = 0; p < entering->parts; ++p)
+      for (int64_t row = first; row < last; ++row) read(entering->part[p], row);
   }
 
   // Of a line that two tiles share, the one before has asked for the beginning.
@@ -160,6 +165,10 @@ template <class T> class ColumnTraffic final : public Traffic {
     T* const to = tile + row * kTile<T> + part.lane;
     const int64_t count = part.piece.count;
     if (row + kAhead < n) ask(part, row + kAhead);
+    if (count == kTile<T>) {
+      store(to, load_loose(from));
+      return store(to + kLanes<T>, load_loose(from + kLanes<T>));
+    }
     for (int64_t i = 0; i < count; i += kLanes<T>) store_part(to + i, load_part(from + i, count - i), count - i);
   }
   SPECTRAL_INLINE void write(const Neighbours<T>& part, int64_t row) const {
@@ -181,7 +190,7 @@ template <class T> class ColumnTraffic final : public Traffic {
   T *const y, *const waiting, *tile = nullptr;
   const int64_t n, inner;
   const Way way;
-  Columns<T> leaving, entering;
+  const Columns<T>*leaving = nullptr, *entering = nullptr;
 };
 
 }  // namespace spectral::SPECTRAL_LEVEL
