@@ -23,7 +23,8 @@ ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cp
 # from so many values on, the matrix is faster than a Fourier transform with a large prime factor, by type (measured);
 # before that, packing it takes longer
 BY_MATRIX = {2: 1 << 16, 3: 1 << 16, 4: 1 << 18}
-FEW_PRODUCTS = 88  # shorter columns of types II and III past the caches take the matrix whatever n is (measured)
+HALVED = {2: 128, 3: 128, 4: 126}  # columns past the caches take the matrix up to here where it splits into halves
+WHOLE = {2: 87, 3: 87, 4: 0}  # and up to here where it does not, by type (measured)
 PAST_CACHES = 1 << 21  # values of float32 from which on columns are written so: csrc/cpu/simd/fetch.h
 LONGEST = 1 << 15  # values of the Fourier transform: the work tiles of 32 tubes then take 12 MB, a share of the cache
 SHORTEST_ROTATED, SHORTEST_ROTATED_ROW = 18, 26  # of type IV by matrix: shorter ones are as fast without (measured)
@@ -71,7 +72,7 @@ def by_rows(x: Tensor, dim: int) -> bool:
 def beats_fourier(x: Tensor, type: int, dim: int) -> bool:
     """Whether the matrix is faster beyond LONGEST_CODELET: up to twice that, as measured in float32 with AVX-512.
 
-    Where a prime factor is large: beyond 7, columns of many values 23; in type IV 64, but 7 where it is rotated.
+    Where a prime factor is large: beyond 7, but 23 in long columns and 64 in type IV, unless these split into halves.
     Columns past the caches move under the products: there always, where these are few.
     """
     n, values = x.shape[dim], x.numel()
@@ -80,15 +81,11 @@ def beats_fourier(x: Tensor, type: int, dim: int) -> bool:
     if not for_cpu(x) or native.current_cpu_level() != "avx512":
         return False
     columns = math.prod(x.shape[dim % x.dim() + 1 :]) > 1
-    if columns and type == 4 and n % 2 == 0:
-        always, prime = 2 * LONGEST_CODELET, 7
-    elif type == 4:
-        always, prime = 0, LONGEST_CODELET
-    else:
-        always, prime = FEW_PRODUCTS, 23 if columns and n >= FEW_PRODUCTS else 7
-    if columns and values >= PAST_CACHES and n < always:
+    halves = columns and n % (2 if type == 4 else 4) == 0
+    if columns and values >= PAST_CACHES and n <= (HALVED if halves else WHOLE)[type]:
         return True
-    return pow(math.factorial(prime), n, n) != 0
+    largest = 7 if halves else 64 if type == 4 else 23 if columns and n > WHOLE[type] else 7
+    return pow(math.factorial(largest), n, n) != 0
 
 
 def by_codelet(x: Tensor, type: int, dim: int) -> bool:
