@@ -78,7 +78,7 @@ def test_which_take_the_matrix(level: str) -> None:
         82: [True, False, True, True],
         96: [False, False, True, True],
         97: [True, True, True, True],
-        121: [True, False, False, False],
+        121: [False, False, False, False],
         126: [False, False, False, True],
         128: [False, False, True, False],
     }

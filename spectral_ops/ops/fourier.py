@@ -22,7 +22,7 @@ FASTER = {1: 2 * LONGEST_CODELET + 1, 2: 36, 3: 36, 4: 32}
 ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cpu/simd/tube_rows.h: four vectors
 # from so many values on, the matrix is faster than a Fourier transform with a large prime factor, by type (measured);
 # before that, packing it takes longer
-BY_MATRIX = {2: 1 << 16, 3: 1 << 16, 4: 1 << 18}
+BY_MATRIX = {2: 1 << 17, 3: 1 << 17, 4: 1 << 18}
 HALVED = {2: 128, 3: 128, 4: 126}  # columns past the caches take the matrix up to here where it splits into halves
 WHOLE = {2: 87, 3: 87, 4: 0}  # and up to here where it does not, by type (measured)
 PAST_CACHES = 1 << 21  # values of float32 from which on columns are written so: csrc/cpu/simd/fetch.h
@@ -72,7 +72,7 @@ def by_rows(x: Tensor, dim: int) -> bool:
 def beats_fourier(x: Tensor, type: int, dim: int) -> bool:
     """Whether the matrix is faster beyond LONGEST_CODELET: up to twice that, as measured in float32 with AVX-512.
 
-    Where a prime factor is large: beyond 7, but 23 in long columns and 64 in type IV, unless these split into halves.
+    Where a prime factor is large: beyond 7, but 31 where n is long and 64 in type IV, unless columns split into halves.
     Columns past the caches move under the products: there always, where these are few.
     """
     n, values = x.shape[dim], x.numel()
@@ -84,7 +84,7 @@ def beats_fourier(x: Tensor, type: int, dim: int) -> bool:
     halves = columns and n % (2 if type == 4 else 4) == 0
     if columns and values >= PAST_CACHES and n <= (HALVED if halves else WHOLE)[type]:
         return True
-    largest = 7 if halves else 64 if type == 4 else 23 if columns and n > WHOLE[type] else 7
+    largest = 7 if halves else 64 if type == 4 else 31 if n > WHOLE[type] else 7
     return pow(math.factorial(largest), n, n) != 0
 
 
