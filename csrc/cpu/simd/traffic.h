@@ -19,7 +19,7 @@ class Traffic {
   }
   // All that has not moved yet.
   void finish() {
-    if (row < rows) finish(row);
+    while (row < rows) step();
   }
 
  protected:
@@ -30,18 +30,17 @@ class Traffic {
 
   virtual void move(int64_t first, int64_t last) = 0;
 
-  void finish(int64_t first) {
-    row = rows;
-    early = kNever;
-    move(first, rows);
+  void step() {
+    const int64_t first = row;
+    row = min(row + kTogether, rows);
+    if (row == rows) early = kNever;
+    move(first, row);
   }
   __attribute__((noinline)) void catch_up() {
-    const int64_t first = row;
-    for (; early < 0; early += share) row += kTogether;
-    if (row >= rows)
-      finish(first);
-    else
-      move(first, row);
+    while (early < 0) {
+      early += share;
+      step();
+    }
   }
 
   const int64_t rows, share;
@@ -156,8 +155,10 @@ template <class T> class ColumnTraffic final : public Traffic {
       for (int64_t row = first; row < last; ++row) read(entering->part[p], row);
   }
 
-  // Of a line that two tiles share, the one before has asked for the beginning.
+  // Of a line that two tiles share, the one before has asked for the beginning. Rows shorter than a tile lie one after
+  // the other, as the hardware expects them.
   SPECTRAL_INLINE void ask(const Neighbours<T>& part, int64_t row) const {
+    if (inner < kTile<T>) return;
     fetch<T, 0>(x + part.offset + row * inner + 64 / sizeof(T) - 1, part.piece.count);
   }
   SPECTRAL_INLINE void read(const Neighbours<T>& part, int64_t row) const {
