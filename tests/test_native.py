@@ -226,10 +226,11 @@ def test_columns_past_the_caches_in_float64(n: int, type: int, level: str) -> No
     *((n, type, inner, torch.float32) for n, type, inner in (
         (3, 3, 1213), (5, 2, 33), (8, 2, 8191), (8, 4, 17), (9, 4, 31), (16, 3, 1213), (20, 2, 3276), (21, 4, 17),
         (40, 3, 1638), (50, 2, 15), (50, 3, 1), (64, 2, 1022), (65, 3, 33), (72, 2, 910), (96, 4, 15), (131, 2, 2),
-        (66, 1, 500), (128, 4, 48), (131, 4, 413), (144, 4, 455), (521, 2, 333), (1100, 3, 335), (1100, 2, 336),
+        (66, 1, 500), (72, 3, 7), (75, 4, 15), (80, 1, 100), (128, 4, 48),
+        (131, 4, 413), (144, 4, 455), (521, 2, 333), (1100, 3, 335), (1100, 2, 336),
     )),
     *((n, type, inner, torch.float64) for n, type, inner in (
-        (3, 2, 1213), (16, 4, 33), (40, 3, 17), (72, 2, 911), (100, 4, 168), (144, 3, 455),
+        (3, 2, 1213), (16, 4, 33), (40, 3, 17), (72, 2, 911), (72, 4, 3), (100, 4, 168), (144, 3, 455),
     )),
 ], ids=str)  # fmt: skip
 def test_every_inner_size_past_the_caches(n: int, type: int, inner: int, dtype: torch.dtype, level: str) -> None:
@@ -251,7 +252,18 @@ def test_hadamard_columns_past_the_caches(n: int, inner: int, dtype: torch.dtype
 @pytest.mark.parametrize("n", [2, 3, 8, 16, 21, 54, 72, 131])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_inner_size(n: int, dtype: torch.dtype, level: str) -> None:
-    for outer, inner in ((1, 1), (35, 2), (70, 3), (33, 15), (32, 16), (3, 17), (65, 31), (2, 33), (2, 100), (1, 1213)):
+    for outer, inner in (
+        (1, 1),
+        (35, 2),
+        (130, 3),
+        (33, 15),
+        (32, 16),
+        (3, 17),
+        (65, 31),
+        (2, 33),
+        (2, 100),
+        (1, 1213),
+    ):
         args = make([T((outer, n, inner)), 2 + inner % 3, 1, "ortho", False, True], dtype)
         for r, limit in zip(call("dct", args), bounds.bounded("dct", args, dtype), strict=True):
             bounds.check(r, limit, f"dct, ({outer}, {n}, {inner})")

@@ -66,12 +66,14 @@ def test_no_worse_than_scipy(n: int, family: str, matrix: None) -> None:
 
 
 def test_which_take_the_matrix(level: str) -> None:
-    """Large ones with AVX-512: a large prime factor; of columns those that split into halves, and short ones."""
+    """Large ones with AVX-512: a large prime factor; of many columns those that split into halves, and short ones."""
     rows = {}
     for n in (75, 82, 96, 97, 121, 126, 128):
         x = torch.empty(1, dtype=torch.float32).expand(LARGE // n + 1, n)
         columns = x.unflatten(0, (1, -1)).mT
         rows[n] = [fourier.by_matrix(t, type, 1) for t in (x, columns) for type in (2, 4)]
+        few = x[:1, :1, None].expand(LARGE // n, n, 5)
+        assert [fourier.by_matrix(few, type, 1) for type in (2, 4)] == rows[n][:2]
         assert not fourier.by_matrix(x[:64], 2, 1) and not fourier.by_matrix(x.double(), 2, 1)
     wanted = {
         75: [False, False, True, False],

@@ -23,6 +23,7 @@ ROWS = {"avx512": 64, "avx2": 32, "portable": 16}  # the longest tube of csrc/cp
 # from so many values on, the matrix is faster than a Fourier transform with a large prime factor, by type (measured);
 # before that, packing it takes longer
 BY_MATRIX = {2: 1 << 17, 3: 1 << 17, 4: 1 << 18}
+LINE, LONG_ROW = 16, 256  # of columns whose matrix writes past the caches: TubePass::has_long_rows in csrc/cpu/simd
 HALVED = {2: 128, 3: 128, 4: 126}  # columns past the caches take the matrix up to here where it splits into halves
 WHOLE = {2: 87, 3: 87, 4: 0}  # and up to here where it does not, by type (measured)
 PAST_CACHES = 1 << 21  # values of float32 from which on columns are written so: csrc/cpu/simd/fetch.h
@@ -73,14 +74,16 @@ def beats_fourier(x: Tensor, type: int, dim: int) -> bool:
     """Whether the matrix is faster beyond LONGEST_CODELET: up to twice that, as measured in float32 with AVX-512.
 
     Where a prime factor is large: beyond 7, but 31 where n is long and 64 in type IV, unless columns split into halves.
-    Columns past the caches move under the products: there always, where these are few.
+    Columns past the caches move under the products: there always, where these are few. Short rows of columns are
+    stored in the ordinary way, which the Fourier transform avoids: it takes what it takes along the last axis.
     """
     n, values = x.shape[dim], x.numel()
     if n > 2 * LONGEST_CODELET or values < BY_MATRIX.get(type, math.inf) or x.dtype != torch.float32:
         return False
     if not for_cpu(x) or native.current_cpu_level() != "avx512":
         return False
-    columns = math.prod(x.shape[dim % x.dim() + 1 :]) > 1
+    inner = math.prod(x.shape[dim % x.dim() + 1 :])
+    columns = inner % LINE == 0 or inner >= LONG_ROW
     halves = columns and n % (2 if type == 4 else 4) == 0
     if columns and values >= PAST_CACHES and n <= (HALVED if halves else WHOLE)[type]:
         return True

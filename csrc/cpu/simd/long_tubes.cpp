@@ -12,19 +12,22 @@ namespace spectral::SPECTRAL_LEVEL {
 
 template <class T> struct LongPass {
   const LongTubes<T>& t;
-  T *in, *work, *other;  // three tiles of t.rows rows; the result ends up in `in`
+  T* in;  // where the tubes are, and their transforms will be: n rows, `step` apart
+  int64_t step;
+  T *work, *other;  // tiles of t.rows rows
   Traffic& traffic;
 
   static constexpr int64_t kRow = kTile<T>;
 
+  T* row(int64_t j) const { return in + j * step; }
   // Row j of the cosine transform's input, where t may be a sine transform.
   Complex<T> input(int64_t j) const {
-    if (t.sine && t.type != 2) return Complex<T>::of(in + (t.n - 1 - j) * kRow);
-    const Complex<T> x = Complex<T>::of(in + j * kRow);
+    if (t.sine && t.type != 2) return Complex<T>::of(row(t.n - 1 - j));
+    const Complex<T> x = Complex<T>::of(row(j));
     return t.sine && j % 2 ? Complex<T>{-x.re, -x.im} : x;
   }
   // Where row k of the cosine transform goes.
-  T* output(T* y, int64_t k) const { return y + (t.sine && t.type == 2 ? t.n - 1 - k : k) * kRow; }
+  T* output(int64_t k) const { return row(t.sine && t.type == 2 ? t.n - 1 - k : k); }
   T sign(int64_t k) const { return t.sine && t.type != 2 && k % 2 ? -t.scale : t.scale; }
 
   // z_j = x_2j, z_(n-1-j) = x_(2j+1)
@@ -33,16 +36,15 @@ template <class T> struct LongPass {
   }
 
   // Type II after the transform: y_k = 2 Re(exp(-i pi k / 2n) Z_k) for both tubes in Z, k and n - k together.
-  void second(const T* z, T* y) const {
+  void second(const T* z) const {
     const Complex<T> zero = Complex<T>::of(z);
-    put(y, 0, {zero.re + zero.re, zero.im + zero.im});
+    put(0, {zero.re + zero.re, zero.im + zero.im});
     for (int64_t k = 1; 2 * k <= t.n; ++k) {
       const Complex<T> a = Complex<T>::of(z + k * kRow), b = Complex<T>::of(z + (t.n - k) * kRow);
       const Complex<T> sum = a + b, difference = a - b;
       const T cosine = t.turns[2 * k], sine = t.turns[2 * k + 1];
-      put(y, k, {cosine * sum.re + sine * difference.im, cosine * sum.im - sine * difference.re});
-      if (2 * k < t.n)
-        put(y, t.n - k, {sine * sum.re - cosine * difference.im, sine * sum.im + cosine * difference.re});
+      put(k, {cosine * sum.re + sine * difference.im, cosine * sum.im - sine * difference.re});
+      if (2 * k < t.n) put(t.n - k, {sine * sum.re - cosine * difference.im, sine * sum.im + cosine * difference.re});
     }
   }
 
@@ -59,29 +61,29 @@ template <class T> struct LongPass {
       Complex<T>{e - b, a + d}.to(z + (t.n - k) * kRow);
     }
   }
-  void interleaved(const T* u, T* y) const {
+  void interleaved(const T* u) const {
     for (int64_t j = 0; j < t.n; ++j) {
       const Complex<T> z = Complex<T>::of(u + (j % 2 ? t.n - 1 - j / 2 : j / 2) * kRow);
-      put(y, j, {z.im, z.re});
+      put(j, {z.im, z.re});
     }
   }
 
   // Type IV of the tubes in the real lanes and of those in the imaginary ones: t_j = (x_2j + i x_(n-1-2j)) exp(-i pi
   // (4j+1) / 4n), and of its transform y_2k = 2 Re(T_k exp(-i pi k / n)), y_(n-1-2k) = -2 Im.
   void fourth() const {
-    const int64_t half = t.n / 2, step = t.rows / 2 * kRow;
+    const int64_t half = t.n / 2, spare = t.rows / 2 * kRow;
     for (int64_t j = 0; j < half; ++j) {
       const Complex<T> a = input(2 * j), b = input(t.n - 1 - 2 * j);
       (Complex<T>{a.re, b.re} * (t.turns + 2 * j)).to(work + j * kRow);
       (Complex<T>{a.im, b.im} * (t.turns + 2 * j)).to(other + j * kRow);
     }
-    const T *first = transform(work, work + step), *second = transform(other, other + step);
+    const T *first = transform(work, work + spare), *second = transform(other, other + spare);
     for (int64_t k = 0; k < half; ++k) {
       const T* const turn = t.turns + 2 * (half + k);
       const Complex<T> a = Complex<T>::of(first + k * kRow) * turn, b = Complex<T>::of(second + k * kRow) * turn;
       const T even = 2 * sign(2 * k), odd = -2 * sign(t.n - 1 - 2 * k);
-      Complex<T>{even * a.re, even * b.re}.to(in + 2 * k * kRow);
-      Complex<T>{odd * a.im, odd * b.im}.to(in + (t.n - 1 - 2 * k) * kRow);
+      Complex<T>{even * a.re, even * b.re}.to(row(2 * k));
+      Complex<T>{odd * a.im, odd * b.im}.to(row(t.n - 1 - 2 * k));
     }
   }
 
@@ -92,7 +94,7 @@ template <class T> struct LongPass {
   // sign at b mod n; two tubes are its real and imaginary parts.
   static T chi(int64_t odd) { return (odd & 7) == 1 || (odd & 7) == 7 ? T(1) : T(-1); }
   static T psi(int64_t odd) { return (odd & 7) < 4 ? T(1) : T(-1); }
-  void fourth_of_odd(T* z, T* spare, T* y) const {
+  void fourth_of_odd(T* z, T* spare) const {
     for (int64_t j = 0; j < t.n; ++j) {
       const int64_t b = 2 * j + 1;
       const T s = (b & 3) == 1 ? chi(b) : -psi(2 * t.n - b);
@@ -105,8 +107,7 @@ template <class T> struct LongPass {
       const Complex<T> a = Complex<T>::of(result + f * kRow), b = Complex<T>::of(result + (f ? t.n - f : 0) * kRow);
       const int64_t turn = (2 * k + 1) * (t.n & 7);
       const T scale = T(0.70710678118654752440) * sign(k), even = scale * chi(turn), odd = scale * psi(turn);
-      Complex<T>{even * (a.re + b.re) + odd * (a.im - b.im), even * (a.im + b.im) + odd * (b.re - a.re)}.to(y +
-                                                                                                            k * kRow);
+      Complex<T>{even * (a.re + b.re) + odd * (a.im - b.im), even * (a.im + b.im) + odd * (b.re - a.re)}.to(row(k));
     }
   }
 
@@ -118,7 +119,7 @@ template <class T> struct LongPass {
       std::memset(work + (t.n + 1) * kRow, 0, kRow * sizeof(T));
     }
     for (int64_t j = 0; j < t.n; ++j) {
-      const Complex<T> x = Complex<T>::of(in + j * kRow);
+      const Complex<T> x = Complex<T>::of(row(j));
       x.to(work + (j + shift) * kRow);
       const int64_t mirror = t.length - shift - j;
       if (mirror == t.length || mirror == j) continue;
@@ -130,13 +131,13 @@ template <class T> struct LongPass {
     for (int64_t k = shift; k < t.n + shift; ++k) {
       const Complex<T> a = Complex<T>::of(z + k * kRow), b = Complex<T>::of(z + (k ? t.length - k : 0) * kRow);
       const Complex<T> y = t.sine ? (b - a).over_i() : a + b;
-      Complex<T>{scale * y.re, scale * y.im}.to(in + (k - shift) * kRow);
+      Complex<T>{scale * y.re, scale * y.im}.to(row(k - shift));
     }
   }
 
-  void put(T* y, int64_t k, Complex<T> value) const {
+  void put(int64_t k, Complex<T> value) const {
     const T scale = sign(k);
-    Complex<T>{scale * value.re, scale * value.im}.to(output(y, k));
+    Complex<T>{scale * value.re, scale * value.im}.to(output(k));
   }
 
   // The Fourier transform of t.length elements; where a prime factor is large, as a convolution with a chirp
@@ -160,7 +161,7 @@ template <class T> struct LongPass {
 
   void scale_rows(T first, T last) const {
     for (int64_t lane = 0; lane < kRow; lane += kLanes<T>) {
-      T *head = in + lane, *tail = in + (t.n - 1) * kRow + lane;
+      T *head = row(0) + lane, *tail = row(t.n - 1) + lane;
       if (first != 1) store(head, load(head) * first);
       if (last != 1) store(tail, load(tail) * last);
     }
@@ -172,12 +173,12 @@ template <class T> struct LongPass {
       first();
     } else if (t.type == 2) {
       even_odd(work);
-      second(transform(work, other), in);
+      second(transform(work, other));
     } else if (t.type == 3) {
       third(work);
-      interleaved(transform(work, other), in);
+      interleaved(transform(work, other));
     } else if (t.n % 2) {
-      fourth_of_odd(work, other, in);
+      fourth_of_odd(work, other);
     } else {
       fourth();
     }
@@ -187,14 +188,17 @@ template <class T> struct LongPass {
 
 // Tiles one after the other; past the caches two by turns, of which one passes while the other moves.
 template <class T> struct LongWork {
-  static constexpr int64_t kFetched = 16384;   // bytes of a tile whose results have room in the nearest cache meanwhile
-  static constexpr int64_t kShared = 1 << 17;  // bytes of a tile of which four fit the second cache
+  static constexpr int64_t kFetched = 16384;  // bytes of a tile whose results have room in the nearest cache meanwhile
+  // bytes of all tiles where two take turns: half of that where they are also transposed
+  static constexpr int64_t kShared = 1 << 19;
 
   const LongTubes<T>& t;
   const ColumnGrid<T> grid{t.outer, t.n, t.inner};
-  const int64_t tile = t.rows * kTile<T>, bytes = tile * sizeof(T), turns = bytes <= kShared ? 2 : 1;
-  T* const memory = static_cast<T*>(scratch(Slot::item, (turns + 2) * bytes + t.n * Lines<T, 2>::kSpace * sizeof(T)));
-  T *const work = memory + turns * tile, *const other = work + tile, *const waiting = other + tile;
+  const int64_t width = grid.blocks ? t.n * t.inner : t.n, tile = width * kTile<T>, space = t.rows * kTile<T>;
+  const int64_t turns = 2 * (tile + space) * int64_t(sizeof(T)) <= kShared / (grid.blocks ? 2 : 1) ? 2 : 1;
+  T* const memory =
+      static_cast<T*>(scratch(Slot::item, (turns * tile + 2 * space + t.n * Lines<T, 2>::kSpace) * sizeof(T)));
+  T *const work = memory + turns * tile, *const other = work + space, *const waiting = other + space;
 
   // How many elements the butterflies of a tile read.
   int64_t elements() const {
@@ -209,7 +213,7 @@ template <class T> struct LongWork {
     Columns<T> ring[4];
     for (int64_t i = begin - 1; i <= end; ++i) {
       ring[(i + 1) & 3] = {grid, begin, end, i + 1};
-      const LongPass<T> pass{t, tiles[i & 1], work, other, traffic};
+      const LongPass<T> pass{t, tiles[i & 1], kTile<T>, work, other, traffic};
       const bool passes = i >= begin && i < end;
       if (passes && !overlaps) pass.run();
       traffic.exchange(tiles[~i & 1], ring[(overlaps ? i - 1 : i) & 3], ring[(i + 1) & 3]);
@@ -218,24 +222,24 @@ template <class T> struct LongWork {
     }
   }
 
-  // Of tubes that lie one after the other.
-  void rows(int64_t begin, int64_t end) const {
+  // Blocks (n, inner) that lie one after the other: they are in lanes, so that few columns fill these, too.
+  void blocks(int64_t begin, int64_t end) const {
     const bool overlaps = grid.past && turns == 2 && reinterpret_cast<uintptr_t>(t.y) % 64 == 0;
     T *const in = memory, *const out = memory + tile;
-    RowTraffic<T> traffic(t.n, elements());
-    const LongPass<T> pass{t, in, work, other, traffic};
+    RowTraffic<T> traffic(width, t.inner * elements());
     const int64_t last = min(end * kTile<T>, t.outer);
     for (int64_t first = begin * kTile<T>; first < last; first += kTile<T>) {
       const int64_t count = min(kTile<T>, last - first), next = min(kTile<T>, last - first - count);
-      const T* const x = t.x + first * t.n;
-      T* const y = t.y + first * t.n;
-      if (!overlaps && bytes <= kFetched) fetch<T, 1>(y, count * t.n);
-      load_tile(x, t.n, count, t.n, in);
-      if (overlaps) traffic.enters(x + count * t.n, next * t.n);
-      pass.run();
+      const T* const x = t.x + first * width;
+      T* const y = t.y + first * width;
+      if (!overlaps && tile * int64_t(sizeof(T)) <= kFetched) fetch<T, 1>(y, count * width);
+      load_tile(x, width, count, width, in);
+      if (overlaps) traffic.enters(x + count * width, next * width);
+      for (int64_t i = 0; i < t.inner; ++i)
+        LongPass<T>{t, in + i * kTile<T>, t.inner * kTile<T>, work, other, traffic}.run();
       traffic.finish();
-      store_tile(in, t.n, count, overlaps ? out : y, t.n);
-      if (overlaps) traffic.leaves(out, y, count * t.n);
+      store_tile(in, width, count, overlaps ? out : y, width);
+      if (overlaps) traffic.leaves(out, y, count * width);
     }
     traffic.finish();
   }
@@ -245,7 +249,7 @@ template <class T> int64_t long_items(const LongTubes<T>& t) { return ColumnGrid
 
 template <class T> void long_tubes(const LongTubes<T>& t, int64_t begin, int64_t end) {
   const LongWork<T> work{t};
-  t.inner == 1 ? work.rows(begin, end) : work.columns(begin, end);
+  work.grid.blocks ? work.blocks(begin, end) : work.columns(begin, end);
   if (work.grid.past) finish_streams();
 }
 

@@ -47,10 +47,10 @@ class Traffic {
   int64_t row, early = kNever;  // early: elements until the next rows are due
 };
 
-// Tubes that lie one after the other.
+// Tubes, or blocks of them, that lie one after the other.
 template <class T> class RowTraffic final : public Traffic {
  public:
-  RowTraffic(int64_t n, int64_t elements) : Traffic(n, elements) {}
+  RowTraffic(int64_t width, int64_t elements) : Traffic(width, elements) {}
 
   // `values` values at p will be read.
   void enters(const T* p, int64_t values) {
@@ -93,18 +93,24 @@ template <class T> struct Neighbours {
 template <class T> struct ColumnGrid {
   // of a row that begins anywhere: the ends of shorter ones, and the lanes left empty, cost more than whole lines save
   static constexpr int64_t kShortest = 20 * kLanes<T>;
+  static constexpr int64_t kLargest = (3 << 18) / sizeof(T);  // of a tile of blocks, which the second cache holds
 
   int64_t outer, n, inner;
-  bool past = streams<T>(outer * n * inner), one_index = past && inner % kLanes<T> != 0 && inner >= kShortest;
+  bool past = streams<T>(outer * n * inner), aligned = inner % kLanes<T> == 0;
+  bool one_index = past && !aligned && inner >= kShortest;
+  // or columns so few of so many indices that blocks (n, inner) lie in lanes, with a transpose on the way in and out
+  bool blocks =
+      inner == 1 || (!aligned && inner < kShortest && outer >= 4 * kTile<T> && n * inner * kTile<T> <= kLargest);
 
-  int64_t tiles() const { return one_index ? outer * tiles_of_one() : ceil_div(outer * inner, kTile<T>); }
+  int64_t tiles() const {
+    return blocks ? ceil_div(outer, kTile<T>) : one_index ? outer * tiles_of_one() : ceil_div(outer * inner, kTile<T>);
+  }
   int64_t tiles_of_one() const { return ceil_div(inner, kTile<T>); }
 
   // How they are written to y; where that lies has no say in which pass together, whose rounding errors mix.
   Way way(const T* y) const {
     if (one_index) return Way::lines;
-    return past && inner % kLanes<T> == 0 && reinterpret_cast<uintptr_t>(y) % sizeof(Vec<T>) == 0 ? Way::vectors
-                                                                                                  : Way::plain;
+    return past && aligned && reinterpret_cast<uintptr_t>(y) % sizeof(Vec<T>) == 0 ? Way::vectors : Way::plain;
   }
 };
 
