@@ -285,3 +285,19 @@ def check_past_the_caches(op: str, x: Tensor, rest: tuple[Any, ...], tolerance: 
             aside[1:-1] = PATTERN
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_matrix_is_found_again_by_its_numbers() -> None:
+    """What a thread keeps of matrices belongs to their values: changed in place, many by turns, of other shapes."""
+    x = torch.arange(24.0).view(4, 6)
+    matrices = [torch.arange(float(p * 6)).view(p, 6) + p for p in (6, 4, 3, 7, 2, 6)]
+    for factor in (1, -2, 3):
+        for m in [*matrices, *matrices[::-1], matrices[0], matrices[0]]:
+            if m.shape == (6, 6):
+                assert torch.equal(call("mode_product", [x, m, 1])[0], x @ m.mT)
+            assert torch.equal(call("from_branches", [x.view(6, 2, 2), m])[0], (m @ x.view(6, 4)).mT.reshape(2, 2, -1))
+        matrices[0] *= factor
+    signs = torch.tensor([[1.0, 0.0], [-0.0, 1.0]])
+    for m in (signs, -signs, torch.full((2, 2), torch.nan), signs):
+        wanted = torch.zeros(3, 2) @ m.mT
+        torch.testing.assert_close(call("mode_product", [torch.zeros(3, 2), m, 1])[0], wanted, equal_nan=True)

@@ -6,9 +6,10 @@ namespace {
 
 template <class T> void by_matrix(const Tensor& x, const Tensor& matrix, int64_t type, int64_t outer, int64_t n,
                                   int64_t inner, const Tensor& y) {
-  PackedTube<T> tube = PackedTube<T>::of_transform(matrix, n);
-  if (type == 1) tube.matrix.chain = 8;  // as accurate as an FFT of twice the length, whose values come in equal pairs
-  const Tubes<T> t{outer, inner, in<T>(x), out<T>(y), &tube};
+  const auto tube = packed<T>(matrix, n);
+  TubeMatrix<T> m = tube->matrix;
+  if (type == 1) m.chain = 8;  // as accurate as an FFT of twice the length, whose values come in equal pairs
+  const Tubes<T> t{outer, inner, in<T>(x), out<T>(y), &m};
   const int64_t tile = kernels<T>().tile;
   parallel_for(0, kernels<T>().tube_items(t), grain(4 * tile * n * n),
                [&](int64_t begin, int64_t end) { kernels<T>().tubes(t, begin, end); });

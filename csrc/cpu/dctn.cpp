@@ -8,9 +8,8 @@ void dctn(const Tensor& x, const Tensor& first_matrix, const Tensor& second_matr
   visit_real(x.scalar_type(), "dctn", [&](auto zero) {
     using T = decltype(zero);
     const int64_t rows = x.size(first), columns = x.size(second);
-    const auto one = PackedTube<T>::of_transform(first_matrix, rows);
-    const auto two = PackedTube<T>::of_transform(second_matrix, columns);
-    Planes<T> p{1, 1, 1, in<T>(x), out<T>(y), &one, &two};
+    const auto one = packed<T>(first_matrix, rows), two = packed<T>(second_matrix, columns);
+    Planes<T> p{1, 1, 1, in<T>(x), out<T>(y), &one->matrix, &two->matrix};
     for (int64_t d = 0; d < first; ++d) p.outer *= x.size(d);
     for (int64_t d = first + 1; d < second; ++d) p.middle *= x.size(d);
     for (int64_t d = second + 1; d < x.dim(); ++d) p.inner *= x.size(d);

@@ -16,8 +16,8 @@ void from_branches(const Tensor& y, const Tensor& inverse, const Tensor& x) {
       const PackedComplexTube<T> tube(inverse, is_complex(x) ? 1 : -1);
       return run(ComplexNetwork<T>{net, nullptr, &tube.matrix, true, is_complex(x)}, 0);
     }
-    const PackedTube<T> tube(inverse);
-    net.inverse = &tube;
+    const auto tube = packed<T>(inverse);
+    net.inverse = &tube->matrix;
     run(net, 0);
   });
 }

@@ -8,7 +8,7 @@ template <class T> struct Mlp {
   Chain<T> chain;
   bool complex;  // the branches: Python makes the weights and the transform complex where anything is
   bool complex_x;
-  std::optional<PackedTube<T>> tube;
+  std::shared_ptr<const PackedTube<T>> tube;
   std::optional<PackedComplexTube<T>> complex_tube;
   Network<T> net{};
 
@@ -16,14 +16,14 @@ template <class T> struct Mlp {
       const std::vector<int64_t>& activations, const std::vector<double>& offsets)
       : chain(weights, biases, activations, offsets), complex(is_complex(weights[0])), complex_x(is_complex(x)) {
     if (transform && complex) complex_tube.emplace(*transform);
-    if (transform && !complex) tube.emplace(*transform);
+    if (transform && !complex) tube = packed<T>(*transform);
     net.samples = transform ? x.size(0) : x.size(1);
     net.branches = weights[0].size(0);
     net.in = weights[0].size(2);
     net.out = weights.back().size(1);
     net.widest = chain.widest;
     net.x = in<T>(x);
-    net.transform = tube ? &*tube : nullptr;
+    net.transform = tube ? &tube->matrix : nullptr;
     net.layers = chain.layers.data();
     net.depth = chain.depth();
   }

@@ -26,9 +26,9 @@ void spectral_linear(const Tensor& x, const Tensor& transform, const Tensor& wei
       return run(ComplexNetwork<T>{net, &forward.matrix, &backward.matrix, is_complex(x), is_complex(y)},
                  chain.operations);
     }
-    const PackedTube<T> forward(transform), backward(inverse);
-    net.transform = &forward;
-    net.inverse = &backward;
+    const auto forward = packed<T>(transform), backward = packed<T>(inverse);
+    net.transform = &forward->matrix;
+    net.inverse = &backward->matrix;
     run(net, chain.operations);
   });
 }

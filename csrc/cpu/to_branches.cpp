@@ -16,8 +16,8 @@ void to_branches(const Tensor& x, const Tensor& transform, const Tensor& y) {
       const PackedComplexTube<T> tube(transform);
       return run(ComplexNetwork<T>{net, &tube.matrix, nullptr, is_complex(x), true}, 0);
     }
-    const PackedTube<T> tube(transform);
-    net.transform = &tube;
+    const auto tube = packed<T>(transform);
+    net.transform = &tube->matrix;
     run(net, 0);
   });
 }
