@@ -28,13 +28,24 @@ template <int kRows = 2, class F> SPECTRAL_INLINE void visit_rows(int64_t n, F f
   if constexpr (kRows < kColumnRows) visit_rows<kRows + 1>(n, f);
 }
 
-// The columns whose rows are v, by the sums and differences that `apply` (tube.h) makes.
-template <TubeMatrix<float>::Kind kKind, int kRows>
-SPECTRAL_INLINE void transform_columns(const TubeMatrix<float>& m, Vec<float> (&v)[kRows]) {
+// f.template operator()<p, count>() for blocks of numbers below kEnd, p being the first; of as many as the registers
+// have room for sums beside the rows.
+template <int kEnd, int kFirst = 0, class F> SPECTRAL_INLINE void in_blocks(F f) {
+  constexpr int kMost = kColumnRows / 4;
+  if constexpr (kFirst < kEnd) {
+    f.template operator()<kFirst, min(kMost, kEnd - kFirst)>();
+    in_blocks<kEnd, kFirst + kMost>(f);
+  }
+}
+
+// The columns whose rows are v, by the sums and differences that `apply` (tube.h) makes. write(p, result) takes each
+// row as soon as it is there: 16 rows and as many results would fill the registers.
+template <TubeMatrix<float>::Kind kKind, int kRows, class Write>
+SPECTRAL_INLINE void transform_columns(const TubeMatrix<float>& m, const Vec<float> (&v)[kRows], Write write) {
   using Kind = TubeMatrix<float>::Kind;
   constexpr bool analysis = kKind == Kind::analysis, dense = kKind == Kind::dense;
   constexpr int evens = (kRows + 1) / 2, odds = kRows / 2;
-  constexpr int terms = dense ? kRows : evens, odd_terms = analysis ? evens : odds;
+  constexpr int terms = dense ? kRows : evens;
   Vec<float> first[terms], second[terms];  // what the even and the odd half of the matrix multiply, or all of it
 #pragma GCC unroll 16
   for (int k = 0; k < terms; ++k) {
@@ -42,27 +53,32 @@ SPECTRAL_INLINE void transform_columns(const TubeMatrix<float>& m, Vec<float> (&
     first[k] = analysis ? v[k] + mirror : v[dense ? k : 2 * k];
     if (analysis || k < odds) second[k] = analysis ? v[k] - mirror : v[dense ? k : 2 * k + 1];
   }
-  const auto sum = []<int kTerms>(const float* row, int64_t ld, const Vec<float>* x) {
-    Vec<float> y = {};  // from the first product on each sum then has one way to be fused, wherever this is inlined
+  // y_j = sum_k row[k ld + j] x_k, side by side: one sum alone would wait for each of its products
+  const auto sums = []<int kTerms, int kCount>(const float* row, int64_t ld, const Vec<float>* x, Vec<float>* y) {
+    for (int j = 0; j < kCount; ++j) y[j] = Vec<float>{};  // so that the first product is fused like the others
 #pragma GCC unroll 16
-    for (int k = 0; k < kTerms; ++k) y += broadcast(row[k * ld]) * x[k];
-    return y;
+    for (int k = 0; k < kTerms; ++k)
+#pragma GCC unroll 4
+      for (int j = 0; j < kCount; ++j) y[j] += broadcast(row[k * ld + j]) * x[k];
   };
-#pragma GCC unroll 16
-  for (int p = 0; p < terms; ++p) {
+  in_blocks<terms>([&]<int p, int kCount>() __attribute__((always_inline)) {
+    Vec<float> even[kCount], odd[kCount];
     if constexpr (dense) {
-      v[p] = sum.template operator()<terms>(m.dense + p, kRows, first);
+      sums.template operator()<terms, kCount>(m.dense + p, kRows, first, even);
+#pragma GCC unroll 4
+      for (int j = 0; j < kCount; ++j) write(p + j, even[j]);
     } else {
-      const Vec<float> even = sum.template operator()<evens>(m.even + p, evens, first);
-      if (analysis && p == odds) {  // the middle of an odd length
-        v[2 * p] = even;
-        continue;
+      constexpr int kOdd = analysis ? min(kCount, odds - p) : kCount;  // without the middle of an odd length
+      sums.template operator()<evens, kCount>(m.even + p, evens, first, even);
+      sums.template operator()<analysis ? evens : odds, kOdd>(m.odd + p, analysis ? odds : evens, second, odd);
+#pragma GCC unroll 4
+      for (int j = 0; j < kCount; ++j) {
+        const int q = p + j;
+        write(analysis ? 2 * q : q, analysis ? even[j] : even[j] + odd[j]);
+        if (q < odds) write(analysis ? 2 * q + 1 : kRows - 1 - q, analysis ? odd[j] : even[j] - odd[j]);
       }
-      const Vec<float> odd = sum.template operator()<odd_terms>(m.odd + p, analysis ? odds : evens, second);
-      v[analysis ? 2 * p : p] = analysis ? even : even + odd;
-      if (analysis || p < odds) v[analysis ? 2 * p + 1 : kRows - 1 - p] = analysis ? odd : even - odd;
     }
-  }
+  });
 }
 
 // Vectors of rows r and r + 1 of plane a and of plane b to those of row r and of row r + 1 of both, and back.
@@ -98,14 +114,15 @@ template <TubeMatrix<float>::Kind kKind, bool kStream> void transform_planes(con
       v[r + 1] = load_loose(a + other + 8 * r);
       exchange(v[r], v[r + 1]);
     }
-    transform_columns<kKind>(first, v);
+    Vec<float> w[8];
+    transform_columns<kKind>(first, v, [&](int r, Vec<float> result) { w[r] = result; });
 #pragma GCC unroll 8
-    for (int r = 0; r < 8; ++r) v[r] = row(v[r]);
+    for (int r = 0; r < 8; ++r) w[r] = row(w[r]);
 #pragma GCC unroll 8
     for (int r = 0; r < 8; r += together) {
-      if constexpr (together == 2) exchange(v[r], v[r + 1]);
-      if constexpr (together == 2) put<kStream>(to + other + 8 * r, v[r + 1]);
-      put<kStream>(to + 8 * r, v[r]);
+      if constexpr (together == 2) exchange(w[r], w[r + 1]);
+      if constexpr (together == 2) put<kStream>(to + other + 8 * r, w[r + 1]);
+      put<kStream>(to + 8 * r, w[r]);
     }
   }
 }
@@ -124,10 +141,9 @@ SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const floa
       fetch<float, 0>(x + next + r * ldx + c, 1);
       v[r] = load_part(x + r * ldx + c, width - c);
     }
-    transform_columns<kKind>(first, v);
     const Piece piece = {min(lanes, width - c), c == 0, c + lanes >= width};
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) write(row(v[r]), r, c, piece);
+    transform_columns<kKind>(
+        first, v, [&](int r, Vec<float> result) __attribute__((always_inline)) { write(row(result), r, c, piece); });
   }
 }
 
@@ -136,13 +152,25 @@ template <TubeMatrix<float>::Kind kKind, bool kStream, int kRows, class Row>
 SPECTRAL_INLINE void transform_planes(const TubeMatrix<float>& first, const float* x, int64_t ldx, float* y,
                                       int64_t ldy, int64_t width, int64_t next, Row row) {
   using Line = Lines<float, 1>;
+  constexpr int64_t lanes = kLanes<float>;
+  // Past the caches both halves of a line go one after the other: by turns with those of seven other rows they take
+  // four times as long.
+  constexpr bool halves = kStream && 2 * sizeof(Vec<float>) == 64;
+  [[maybe_unused]] alignas(64) float first_halves[halves ? kRows * lanes : 1] = {};
   const auto whole = [&](Vec<float> result, int r, int64_t c, Piece piece) __attribute__((always_inline)) {
-    if (piece.count == kLanes<float>)
-      put<kStream>(y + r * ldy + c, result);
+    float* const to = y + r * ldy + c;
+    if constexpr (halves) {
+      float* const half = first_halves + r * lanes;
+      const bool second = reinterpret_cast<uintptr_t>(to) % 64 != 0;
+      if (!second && !piece.last) return store(half, result);
+      if (second && !piece.first) put<kStream>(to - lanes, load(half));
+    }
+    if (piece.count == lanes)
+      put<kStream>(to, result);
     else
-      store_part(y + r * ldy + c, result, piece.count);
+      store_part(to, result, piece.count);
   };
-  if (!kStream || (reinterpret_cast<uintptr_t>(y) % sizeof(Vec<float>) == 0 && ldy % kLanes<float> == 0))
+  if (!kStream || (reinterpret_cast<uintptr_t>(y) % sizeof(Vec<float>) == 0 && ldy % lanes == 0))
     return transform_planes<kKind, kRows>(first, x, ldx, width, next, row, whole);
   alignas(64) float waiting[kRows * Line::kSpace] = {};
   const auto shifted = [&](Vec<float> result, int r, int64_t c, Piece piece) __attribute__((always_inline)) {
