@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spectral_ops.ops import dct as dct_rule
+from spectral_ops.ops import trigonometric
 
 from . import baselines, cost
 from .contenders import (
@@ -126,8 +126,8 @@ def _kernel(rows: int, n: int) -> Built:
     """The C++ kernel without torch.ops.spectral around it: result and matrix are given, for the baseline too."""
     x = Values("dct").normal(rows, n)
     out, their_out = torch.empty_like(x), torch.empty_like(x)
-    factors = dct_rule.factors(n, 2, "backward", inverse=False, orthogonalize=False, adjoint=False)
-    matrix, ones = dct_rule.matrix(n, factors, x.dtype, x.device), (1.0,) * 5
+    factors = trigonometric.factors(n, 2, "backward", inverse=False, orthogonalize=False, adjoint=False)
+    matrix, ones = trigonometric.matrix(n, factors, x.dtype, x.device), (1.0,) * 5
 
     def kernel(*_: Any) -> Tensor:
         torch.ops.spectral_native.dct(x, matrix, 2, False, 0, *ones, 1, out)

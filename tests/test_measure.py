@@ -43,3 +43,11 @@ def test_cases_can_be_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr(sys, "argv", ["report", "--list", "--case", names[0], "dct of nothing"])
     with pytest.raises(SystemExit, match="--case must be names that --list prints, got dct of nothing"):
         report.main()
+
+
+def test_small_cases_can_be_built() -> None:
+    """Those that call a kernel past its op know its arguments, which nothing else here would miss."""
+    small = [case for case in report.cases() if "rows=1792" in case.name or "kernel alone" in case.name]
+    assert len(small) > 3
+    for case in small:
+        assert all(measure.first_call(contender) for contender in case.build().contenders if contender.kind == "ours")
